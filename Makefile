@@ -1,0 +1,110 @@
+# The two commands: `make book` builds the book, `make test` tests everything. `make help` lists the others.
+# The environment .venv is made by the first that needs it. In an environment of your own (conda): make book RUN=python
+
+PROFILE ?= laptop
+DATASET ?=
+SEEDS ?=
+NAME ?=
+CORES ?=
+EXECUTOR ?=
+PYTHON ?= python3.11 python3 python
+RUN ?= .venv/bin/python
+
+SHELL := /bin/sh
+ENVIRONMENT := $(if $(filter .venv/bin/python,$(RUN)),.venv/installed.txt)
+PARAMETERS = --profile '$(PROFILE)' --dataset '$(DATASET)' --seeds '$(SEEDS)'
+BUILD = $(PARAMETERS) $(if $(CORES),--cores $(CORES)) $(if $(EXECUTOR),--executor '$(EXECUTOR)')
+# Tests run in several processes, so that each takes one thread.
+WORKERS ?= 2
+ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+# Kernels import this tree's compatlib and start from this environment, whatever else the user has.
+export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+export JUPYTER_PREFER_ENV_PATH := 1
+
+.PHONY: help book page status test lint notebooks rows bench publish clean distclean env FORCE
+
+help:
+	@echo "make book       execute every notebook and build the HTML"
+	@echo "                PROFILE=laptop DATASET=cifar100 SEEDS=0,1,2 CORES=2 EXECUTOR=executors/slurm"
+	@echo "make page       execute one notebook: NAME=problem, and the parameters of make book"
+	@echo "make publish    archive the book as one file that needs no network; parameters as for make book"
+	@echo "make status     what is built, from what, how old, fresh or stale; size of the caches"
+	@echo "make test       lint, unit tests, layers, examples, stored notebooks, the workflow on profile smoke"
+	@echo "make lint       ruff alone"
+	@echo "make notebooks  execute the notebooks on profile smoke and store their outputs, the README's table too: NAME=problem"
+	@echo "make rows       measure a chapter seed by seed and publish its rows: NAME=problem PROFILE=study SEEDS=0,1,2"
+	@echo "make bench      measure against the bounds: NAME=retrieval for one"
+	@echo "make clean      remove what builds have written; trained models and data are kept"
+	@echo "make distclean  remove trained models, downloaded data and the environment too"
+	@echo "make env        make or mend the environment .venv: PYTHON=/path/to/python3.11"
+
+env: $(ENVIRONMENT)
+
+# Checked at every call, for the price of starting Python once. `installed.txt` is the copy of requirements.txt that is
+# installed; `.incomplete` marks an environment whose making was interrupted, which is then made anew.
+IS_READY = cmp -s requirements.txt .venv/installed.txt && (cd / && '$(CURDIR)/.venv/bin/python' -I -c \
+  'import compatlib, sys; sys.exit(not compatlib.__file__.startswith("$(CURDIR)/"))') 2>/dev/null
+
+.venv/installed.txt: FORCE
+	@if $(IS_READY); then exit 0; fi; \
+	python=; found=; \
+	for name in $(PYTHON); do \
+	  version=$$("$$name" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
+	  found="$$found $$name is $$version;"; \
+	  case "$$version" in 3.11.*) python=$$name; break;; esac; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo "compatlib needs Python 3.11, and there is none here:$${found:- no Python found;}" >&2; \
+	  echo "install it, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
+	  exit 1; \
+	fi; \
+	set -e; \
+	if [ -e .venv/.incomplete ] || ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	  2>/dev/null; then \
+	  "$$python" -m venv --clear .venv; \
+	fi; \
+	touch .venv/.incomplete; \
+	.venv/bin/python -m pip install --disable-pip-version-check -r requirements.txt; \
+	.venv/bin/python -m pip install --disable-pip-version-check --no-deps --no-build-isolation -e .; \
+	cp requirements.txt $@; \
+	rm .venv/.incomplete
+
+FORCE:
+
+book: $(ENVIRONMENT)
+	@$(RUN) -m compatlib.study.workflow book $(BUILD)
+
+page: $(ENVIRONMENT)
+	@$(RUN) -m compatlib.study.workflow page '$(NAME)' $(BUILD)
+
+publish: book
+	@$(RUN) -m compatlib.study.publish $(PARAMETERS)
+
+status: $(ENVIRONMENT)
+	@$(RUN) -m compatlib.study.status
+
+lint: $(ENVIRONMENT)
+	@$(RUN) -m ruff check --quiet . && $(RUN) -m ruff format --check .
+
+# One process for each file, for a notebook's cells share a kernel; the longest file begins.
+test: lint
+	@$(ONE_THREAD) $(RUN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	  --nbval --nbval-kernel-name python3 --nbval-cell-timeout 120 tests/test_workflow.py notebooks tests
+
+notebooks: $(ENVIRONMENT)
+	@$(RUN) -m compatlib.study.stored $(NAME)
+	@$(RUN) -m compatlib.study.readme
+
+rows: $(ENVIRONMENT)
+	@$(RUN) -m compatlib.study.measure '$(NAME)' $(PARAMETERS)
+	@$(RUN) -m compatlib.study.readme
+
+bench: $(ENVIRONMENT)
+	@$(RUN) tests/bench $(NAME)
+
+clean:
+	rm -rf build book/chapters book/_build .snakemake
+
+distclean:
+	rm -rf build book/chapters book/_build .snakemake data/cache .venv *.egg-info
