@@ -1,0 +1,204 @@
+"""Sets of labelled images, in memory or on disk, and the batches that training and embedding read from them."""
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol, Self, runtime_checkable
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, default_collate
+from torchvision.transforms.v2 import functional as transforms
+
+IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+
+
+class Images(Protocol):
+    """What every set of images offers, whether it lies in memory (`ImageSet`) or on disk (`FolderImages`).
+
+    `labels` is int64 (N,), `class_names` has one name a class, `set[i]` is (image uint8 (C, H, W), label).
+    """
+
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]: ...
+
+    def select(self, indices: Tensor) -> Self:
+        """The subset at `indices`, in their order."""
+        ...
+
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of what the set holds."""
+        ...
+
+
+@runtime_checkable
+class InMemory(Protocol):
+    """A set that gives a whole batch at once; its inputs need not be images (stored embeddings, say)."""
+
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: Tensor) -> tuple[Any, Tensor]:
+        """(inputs, labels) at `indices`, int64 (b,)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images in memory: `images` uint8 (N, C, H, W), `labels` int64 (N,), one name a class.
+
+    Labels index `class_names`; a subset keeps both, so that label 7 means the same class everywhere.
+
+    Raises:
+        ValueError: a wrong type or shape, lengths that differ, or a label outside [0, len(class_names)).
+    """
+
+    images: Tensor
+    labels: Tensor
+    class_names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if self.images.dtype != torch.uint8 or self.images.ndim != 4:
+            raise ValueError(
+                f"images must be uint8 (N, C, H, W), not {self.images.dtype} {tuple(self.images.shape)}; "
+                "scale to 0…255 and convert before building an ImageSet"
+            )
+        if self.labels.dtype != torch.int64 or self.labels.shape != self.images.shape[:1]:
+            raise ValueError(
+                f"labels must be int64 ({len(self.images)},), one an image, "
+                f"not {self.labels.dtype} {tuple(self.labels.shape)}"
+            )
+        _check_labels(self.labels, self.class_names)
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        return self.images[index], self.labels[index]
+
+    def batch(self, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """Images uint8 (b, C, H, W) and labels int64 (b,) at `indices`, int64 (b,)."""
+        return self.images[indices], self.labels[indices]
+
+    def select(self, indices: Tensor) -> "ImageSet":
+        """The subset at `indices` (int64 (n,) or bool (N,)), in their order."""
+        return ImageSet(self.images[indices], self.labels[indices], self.class_names)
+
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of shapes, pixels, labels and class names."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
+        total = hashlib.sha256(repr((tuple(self.images.shape), self.class_names)).encode())
+        total.update(self.images.contiguous().numpy().data)
+        total.update(self.labels.contiguous().numpy().data)
+        return total.hexdigest()
+
+
+class FolderImages(Dataset):
+    """Images on disk in the layout `folder/<class>/<image file>`, read when they are asked for.
+
+    Every image is decoded to RGB, its shorter side resized to `size` pixels and its centre cropped to size × size,
+    uint8 (3, size, size). Classes are numbered in the order of their sorted names.
+
+    Raises:
+        ValueError: the folder holds no class, or a class holds no image.
+    """
+
+    def __init__(self, folder: Path | str, size: int = 32) -> None:
+        self.folder, self.size = Path(folder), size
+        self.class_names = tuple(sorted(path.name for path in self.folder.glob("*/") if path.is_dir()))
+        if not self.class_names:
+            raise ValueError(f"{self.folder} holds no class; expected {self.folder}/<class>/<image>.png")
+        per_class = [self._files(name) for name in self.class_names]
+        self.files = [file for files in per_class for file in files]
+        self.labels = torch.tensor([label for label, files in enumerate(per_class) for _ in files])
+
+    def _files(self, class_name: str) -> list[Path]:
+        files = sorted(f for f in (self.folder / class_name).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
+        if not files:
+            raise ValueError(f"{self.folder / class_name} holds no image with one of the endings {IMAGE_SUFFIXES}")
+        return files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        try:
+            with Image.open(self.files[index]) as file:
+                image = transforms.pil_to_tensor(file.convert("RGB"))
+        except (OSError, ValueError, SyntaxError) as error:
+            raise ValueError(f"{self.files[index]} cannot be read as an image: {error}") from error
+        image = transforms.center_crop(transforms.resize(image, [self.size], antialias=True), [self.size, self.size])
+        return image, self.labels[index]
+
+    def select(self, indices: Tensor) -> "FolderImages":
+        """The subset at `indices` (int64 (n,) or bool (N,)), in their order; nothing is read yet."""
+        chosen = torch.arange(len(self))[indices]
+        subset = object.__new__(FolderImages)
+        subset.folder, subset.size, subset.class_names = self.folder, self.size, self.class_names
+        subset.files, subset.labels = [self.files[i] for i in chosen.tolist()], self.labels[chosen]
+        return subset
+
+    def digest(self) -> str:
+        """SHA-256, in hexadecimal, of the size and of every file's class, name and bytes."""
+        total = hashlib.sha256(repr((self.size, self.class_names)).encode())
+        for file, label in zip(self.files, self.labels.tolist(), strict=True):
+            total.update(f"{label}/{file.name}/".encode() + hashlib.sha256(file.read_bytes()).digest())
+        return total.hexdigest()
+
+
+def batches(
+    images: Images | InMemory, order: Tensor, batch_size: int, workers: int = 0
+) -> Iterator[tuple[Any, Tensor, Tensor]]:
+    """Go through `images` in the given order.
+
+    Args:
+        images: a set in memory (`InMemory`, read a batch at a time) or any torch `Dataset` of (image, label).
+        order: int64 (n,), the indices to visit; the last batch may be shorter.
+        batch_size: images a batch, ≥ 1.
+        workers: processes that read a set on disk; unused for a set in memory.
+
+    Yields:
+        inputs (b, …), labels int64 (b,), indices int64 (b,).
+    """
+    if isinstance(images, InMemory):
+        for indices in order.split(batch_size):
+            yield *images.batch(indices), indices
+        return
+    loader = DataLoader(_Indexed(images), batch_size, sampler=order.tolist(), num_workers=workers, collate_fn=_collate)
+    yield from loader
+
+
+class _Indexed(Dataset):
+    """A data set whose items also tell their index."""
+
+    def __init__(self, images: Images) -> None:
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor, Tensor]:
+        image, label = self.images[index]
+        return image, torch.as_tensor(label), torch.as_tensor(index)
+
+
+def _collate(items: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor, Tensor]:
+    images, labels, indices = default_collate(items)
+    return images, labels, indices
+
+
+def _check_labels(labels: Tensor, class_names: tuple[str, ...]) -> None:
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
+        raise ValueError(
+            f"labels run from {int(labels.min())} to {int(labels.max())}, "
+            f"but {len(class_names)} class names allow 0 to {len(class_names) - 1}"
+        )

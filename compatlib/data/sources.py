@@ -1,0 +1,248 @@
+"""Data sets by name: `load(name, split)` finds them, fetches them where that can be done, or says how to get them.
+
+A data set is looked for under `$COMPATLIB_DATA`, by default `data/cache` of the repository. Its images come in a
+canonical order (by class, then by a digest of the pixels), so that two copies in different files are the same set.
+"""
+
+import hashlib
+import io
+import os
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from zipfile import BadZipFile, ZipFile
+
+import numpy as np
+import torch
+from torchvision.datasets.utils import check_integrity, download_url
+
+from compatlib.data.images import FolderImages, Images, ImageSet
+
+SPLITS = ("train", "test")
+CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
+CIFAR100_MD5 = "03b5dce01913d631647c71ecec9e9cb8"
+CIFAR100_COUNTS = {"train": 50_000, "test": 10_000}
+OMNIGLOT_URL = "https://github.com/brendenlake/omniglot/tree/master/python"
+OMNIGLOT_TRAIN_DRAWERS = 12
+GLYPHS_SEED = 20_200_610
+GLYPHS_FIRST_TEST = 100_000  # test samples are numbered from here, beyond any training split
+GLYPHS_CLASSES, GLYPHS_TRAIN, GLYPHS_TEST = 200, 60, 20
+# What the readers of zip, npz and PNG raise at a file that is cut off, altered or of another kind.
+_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, SyntaxError, zlib.error, BadZipFile)
+
+
+def data_root() -> Path:
+    """The folder of the data sets: `$COMPATLIB_DATA`, else `data/cache` of the repository or working folder."""
+    chosen = os.environ.get("COMPATLIB_DATA")
+    if chosen:
+        return Path(chosen).expanduser()
+    repository = Path(__file__).parents[2]
+    return (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "data" / "cache"
+
+
+def names() -> tuple[str, ...]:
+    """The data sets that `load` knows by name; any folder of images under the data root can be loaded besides."""
+    return tuple(_READERS)
+
+
+def load(
+    name: str,
+    split: str,
+    *,
+    classes: int | None = None,
+    per_class: int | None = None,
+    size: int = 32,
+    root: Path | None = None,
+) -> Images:
+    """Load the `train` or `test` split of a data set.
+
+    - `glyphs`: drawn on the spot, uint8 (N, 3, 32, 32); 200 classes, 60 training and 20 test images each.
+    - `digits`: scikit-learn's 8×8 digits, (N, 1, 8, 8); the last third of every class is the test split.
+    - `cifar100`: (N, 3, 32, 32), 500 training and 100 test images a class; fetched where there is a network.
+    - `omniglot_small`: 242 characters, 12 training and 8 test drawings each by different hands, (N, 1, 35, 35).
+    - any other name: `<root>/<name>/<split>/<class>/<image file>`, read when needed, (N, 3, size, size).
+
+    Args:
+        name: one of `names()` or a folder.
+        split: `train` or `test`.
+        classes: keep the first so many classes (glyphs: draw so many).
+        per_class: keep the first so many images of every class (glyphs: draw so many).
+        size: side of the images that are read from a folder; the named sets have their own.
+        root: the folder of the data sets; by default `data_root()`.
+
+    Raises:
+        ValueError: an unknown name or split, more classes or images asked for than there are, or a damaged file.
+        FileNotFoundError: the files are missing and cannot be fetched; the message says where to get and put them.
+    """
+    root = root or data_root()
+    if split not in SPLITS:
+        raise ValueError(f"unknown split {split!r}; choose one of {SPLITS}")
+    if name == "glyphs":
+        return _glyphs(split, classes, per_class)
+    if name in _READERS:
+        return _first(_READERS[name](root, split), classes, per_class)
+    if not (root / name / split).is_dir():
+        raise ValueError(
+            f"unknown data set {name!r}; choose one of {names()}, or put images at "
+            f"{root / name / split}/<class>/<image>.png"
+        )
+    if size < 1:
+        raise ValueError(f"images of side {size} asked for; choose a side of 1 pixel or more")
+    return _first(FolderImages(root / name / split, size), classes, per_class)
+
+
+def _first(images: Images, classes: int | None, per_class: int | None) -> Images:
+    """The first `per_class` images of the first `classes` classes."""
+    counts = torch.bincount(images.labels, minlength=len(images.class_names))
+    if classes is not None:
+        if not 1 <= classes <= len(counts):
+            raise ValueError(f"{classes} classes asked for; the data set has 1 to {len(counts)}")
+        images = images.select(images.labels < classes)
+        if isinstance(images, ImageSet):
+            images = ImageSet(images.images, images.labels, images.class_names[:classes])
+        else:
+            images.class_names = images.class_names[:classes]
+    if per_class is not None:
+        smallest = int(counts[:classes].min())
+        if not 1 <= per_class <= smallest:
+            raise ValueError(f"{per_class} images a class asked for; every class of the data set has 1 to {smallest}")
+        order = torch.argsort(images.labels, stable=True).split(torch.bincount(images.labels).tolist())
+        images = images.select(torch.cat([indices[:per_class] for indices in order]))
+    return images
+
+
+def _glyphs(split: str, classes: int | None, per_class: int | None) -> ImageSet:
+    from compatlib.data import glyphs  # needs the fonts of the `study` extra
+
+    first = 0 if split == "train" else GLYPHS_FIRST_TEST
+    classes = GLYPHS_CLASSES if classes is None else classes
+    if per_class is None:
+        per_class = GLYPHS_TRAIN if split == "train" else GLYPHS_TEST
+    if first == 0 and per_class > GLYPHS_FIRST_TEST:
+        raise ValueError(f"{per_class} training images a class asked for; glyphs has up to {GLYPHS_FIRST_TEST}")
+    images, labels, class_names = glyphs.draw(classes, per_class, seed=GLYPHS_SEED, first_sample=first)
+    return ImageSet(torch.from_numpy(images), torch.from_numpy(labels), class_names)
+
+
+def _digits(root: Path, split: str) -> ImageSet:
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as error:
+        raise ImportError("the digits come with scikit-learn: pip install 'compatlib[study]'") from error
+    bunch = load_digits()
+    images = np.rint(bunch.images * (255 / 16)).astype(np.uint8)[:, None]
+    whole = _canonical(images, bunch.target, [str(name) for name in bunch.target_names])
+    rank = torch.cat([torch.arange(count) / count for count in torch.bincount(whole.labels)])
+    return whole.select((rank < 2 / 3) if split == "train" else (rank >= 2 / 3))
+
+
+def _cifar100(root: Path, split: str) -> ImageSet:
+    folder = root / "cifar100"
+    parts = sorted(folder.glob(f"{split}-*.npz"))
+    if parts:
+        return _from_parts(parts, CIFAR100_COUNTS[split])
+    archive = folder / "cifar-100-binary.tar.gz"
+    if not archive.exists():
+        _fetch_cifar100(archive)
+    return _from_cifar_archive(archive, split)
+
+
+def _fetch_cifar100(archive: Path) -> None:
+    """The binary edition, because the other one consists of pickles."""
+    part = archive.with_name(f"{archive.name}.{os.getpid()}")
+    try:
+        download_url(CIFAR100_URL, str(archive.parent), filename=part.name, md5=CIFAR100_MD5)
+        os.replace(part, archive)
+    except (OSError, RuntimeError) as error:
+        raise FileNotFoundError(
+            f"CIFAR-100 is not in {archive.parent} and could not be fetched ({error}). Get {CIFAR100_URL} "
+            f"(MD5 {CIFAR100_MD5}) and put it there, or put parts train-*.npz and test-*.npz there (arrays `images` "
+            "NHWC uint8, `labels` uint8, `classes`), or set COMPATLIB_DATA to the folder above"
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _from_parts(parts: list[Path], expected: int) -> ImageSet:
+    images, labels, names = zip(*map(_read_part, parts), strict=True)
+    count, files = sum(map(len, labels)), [part.name for part in parts]
+    if count != expected:
+        raise ValueError(f"{files} hold {count} images instead of {expected}: a part is missing, or one too many")
+    if len(set(names)) > 1:
+        raise ValueError(f"{files} name different classes; fetch them again")
+    return _canonical(np.concatenate(images).transpose(0, 3, 1, 2), np.concatenate(labels), names[0])
+
+
+def _read_part(part: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Images (n, 32, 32, 3), labels (n,) and the names of all classes."""
+    try:
+        with part.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
+            images, labels, names = arrays["images"], arrays["labels"], tuple(arrays["classes"].tolist())
+        if images.dtype != np.uint8 or images.shape != (len(labels), 32, 32, 3):
+            raise ValueError(f"images are {images.dtype} {images.shape} for {len(labels)} labels")
+    except _DAMAGE as error:
+        raise ValueError(f"{part} is damaged ({error}); fetch it again") from error
+    return images, labels, names
+
+
+def _from_cifar_archive(archive: Path, split: str) -> ImageSet:
+    """The binary edition: a record is the coarse label, the fine label and 3 × 32 × 32 pixels."""
+    if not check_integrity(str(archive), CIFAR100_MD5):
+        raise ValueError(f"{archive} is damaged (its MD5 is not {CIFAR100_MD5}); delete it to have it fetched again")
+    with tarfile.open(archive) as tar:
+        records = np.frombuffer(tar.extractfile(f"cifar-100-binary/{split}.bin").read(), np.uint8)
+        names = tar.extractfile("cifar-100-binary/fine_label_names.txt").read().decode().split()
+    records = records.reshape(-1, 2 + 3 * 32 * 32)
+    return _canonical(records[:, 2:].reshape(-1, 3, 32, 32), records[:, 1], names)
+
+
+def _omniglot_small(root: Path, split: str) -> ImageSet:
+    """Both small background sets; a character that stands in both (by alphabet and number) is taken once."""
+    drawings: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+    for number in (1, 2):
+        path = root / "omniglot" / f"images_background_small{number}.zip"
+        if not path.exists():
+            raise FileNotFoundError(f"{path} is missing; get it from {OMNIGLOT_URL} or set COMPATLIB_DATA")
+        try:
+            with ZipFile(path) as archive:
+                for name in archive.namelist():
+                    if name.endswith(".png"):
+                        _, alphabet, character, file = name.split("/")
+                        drawer = int(file.removesuffix(".png").split("_")[1])
+                        if (drawer <= OMNIGLOT_TRAIN_DRAWERS) == (split == "train"):
+                            image = _omniglot_image(archive.read(name))
+                            drawings.setdefault((alphabet, character), {})[drawer] = image
+        except _DAMAGE as error:
+            raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
+    if not drawings:
+        raise ValueError(f"the archives in {root / 'omniglot'} hold no drawing; get them from {OMNIGLOT_URL}")
+    characters = sorted(drawings)
+    images = [drawings[character][drawer] for character in characters for drawer in sorted(drawings[character])]
+    labels = np.repeat(np.arange(len(characters)), [len(drawings[character]) for character in characters])
+    return _canonical(np.stack(images), labels, ["/".join(character) for character in characters])
+
+
+def _omniglot_image(data: bytes) -> np.ndarray:
+    """105×105 black on white → the mean of every 3×3 pixels, (1, 35, 35)."""
+    from PIL import Image
+
+    pixels = np.asarray(Image.open(io.BytesIO(data)).convert("L"), np.float64)
+    return np.rint(pixels.reshape(35, 3, 35, 3).mean((1, 3))).astype(np.uint8)[None]
+
+
+def _canonical(images: np.ndarray, labels: np.ndarray, names: list[str]) -> ImageSet:
+    """Order by class, then by the SHA-256 of the pixels."""
+    images = np.ascontiguousarray(images)
+    digests = [hashlib.sha256(image.data).digest() for image in images]
+    order = np.array(sorted(range(len(labels)), key=lambda i: (int(labels[i]), digests[i])))
+    labels = torch.from_numpy(labels[order].astype(np.int64))
+    return ImageSet(torch.from_numpy(images[order]), labels, tuple(names))
+
+
+_READERS: dict[str, Callable[[Path, str], Images] | None] = {
+    "glyphs": None,
+    "digits": _digits,
+    "cifar100": _cifar100,
+    "omniglot_small": _omniglot_small,
+}

@@ -1,0 +1,112 @@
+"""Which images an old and a new model see: class-incremental, sample-incremental and open-set splits.
+
+All splits are fixed: they depend on the set alone and not on a seed, so that every model of a study shares them.
+"""
+
+from typing import NamedTuple, TypeVar
+
+import torch
+from torch import Tensor
+
+from compatlib.data.images import Images, ImageSet
+
+Set = TypeVar("Set", bound=Images)
+
+
+class OpenSetSplit(NamedTuple):
+    """Identities of training, validation and test are disjoint; `old_classes` of the training classes are old."""
+
+    train: ImageSet
+    validation: ImageSet
+    test: ImageSet
+    old_classes: int
+
+
+def of_classes(images: Set, first: int, last: int) -> Set:
+    """The images of classes first … last − 1; labels and class names stay as they are.
+
+    Raises:
+        ValueError: no class lies in the range, or the range leaves [0, number of classes].
+    """
+    count = len(images.class_names)
+    if not 0 <= first < last <= count:
+        raise ValueError(f"classes {first} to {last - 1} asked for, but the set has classes 0 to {count - 1}")
+    return images.select((images.labels >= first) & (images.labels < last))
+
+
+def class_incremental(images: Set, share: float = 0.5) -> tuple[Set, Set]:
+    """(old, new): the old model sees the first `share` of the classes, the new one all.
+
+    The order of classes is numeric. Apple's release sorts its folders as strings, so that its "first 50" of CIFAR-100
+    are {0–5, 10–49, 50–53}; ours are 0–49.
+
+    Raises:
+        ValueError: `share` leaves no class, or is not in (0, 1].
+    """
+    return of_classes(images, 0, _part(len(images.class_names), share, "classes")), images
+
+
+def sample_incremental(images: Set, share: float = 0.5) -> tuple[Set, Set]:
+    """(old, new): the old model sees the first `share` of every class's images, the new one all.
+
+    Raises:
+        ValueError: `share` is not in (0, 1].
+    """
+    return images.select(_rank_in_class(images.labels) < _per_class(images.labels, share)), images
+
+
+def hold_out(images: Set, share: float = 0.1) -> tuple[Set, Set]:
+    """(training, validation): the last `share` of every class's training images is kept for tuning.
+
+    Raises:
+        ValueError: `share` is not in (0, 1].
+    """
+    kept = _rank_in_class(images.labels) < _per_class(images.labels, 1 - share)
+    return images.select(kept), images.select(~kept)
+
+
+def open_set(train: ImageSet, test: ImageSet) -> OpenSetSplit:
+    """Split by identity: half of the classes to train on, a tenth to validate, the rest to test.
+
+    The training *and* test images of a class go together. Of CIFAR-100: train 0–49 (old 0–24), validation 50–59,
+    test 60–99. Source: this study's protocol.
+
+    Raises:
+        ValueError: fewer than ten classes, or the two sets name different classes.
+    """
+    count = len(train.class_names)
+    if count < 10 or train.class_names != test.class_names:
+        raise ValueError(f"an open-set split needs at least ten classes, the same in both sets; got {count}")
+    everything = ImageSet(
+        torch.cat([train.images, test.images]), torch.cat([train.labels, test.labels]), train.class_names
+    )
+    half, validation = count // 2, count // 10
+    return OpenSetSplit(
+        of_classes(everything, 0, half),
+        of_classes(everything, half, half + validation),
+        of_classes(everything, half + validation, count),
+        half // 2,
+    )
+
+
+def _rank_in_class(labels: Tensor) -> Tensor:
+    """For every image the number of earlier images of its class, int64 (N,)."""
+    order = torch.argsort(labels, stable=True)
+    counts = torch.bincount(labels)
+    starts = torch.repeat_interleave(counts.cumsum(0) - counts, counts)
+    ranks = torch.empty_like(labels)
+    ranks[order] = torch.arange(len(labels)) - starts
+    return ranks
+
+
+def _per_class(labels: Tensor, share: float) -> Tensor:
+    """For every image, how many images of its class belong to the share, rounded to the nearest."""
+    if not 0 < share <= 1:
+        raise ValueError(f"a share of {share} is not in (0, 1]")
+    return (torch.bincount(labels) * share).round()[labels]
+
+
+def _part(count: int, share: float, what: str) -> int:
+    if not 0 < share <= 1 or round(count * share) < 1:
+        raise ValueError(f"a share of {share} of {count} {what} leaves none; give a share in (0, 1] that leaves one")
+    return round(count * share)

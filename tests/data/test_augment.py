@@ -1,0 +1,95 @@
+"""Augmentation against an explicit loop, and its properties over seeded batches."""
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from compatlib.data.augment import crop_and_flip, two_views, unchanged
+
+
+def batch(seed=0, count=64, channels=3, height=9, width=7):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(0, 256, (count, channels, height, width), dtype=torch.uint8, generator=generator)
+
+
+def generator(seed):
+    return torch.Generator().manual_seed(seed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize(("padding", "flip"), [(4, True), (2, False), (0, True), (0, False)])
+def test_every_image_is_one_of_the_crops_that_a_loop_makes(seed, padding, flip):
+    images = batch(seed, count=20)
+    changed = crop_and_flip(images, generator(seed), padding=padding, flip=flip)
+    for image, result in zip(images, changed, strict=True):
+        padded = F.pad(image, (padding,) * 4)
+        crops = [
+            padded[:, top : top + 9, left : left + 7]
+            for top in range(2 * padding + 1)
+            for left in range(2 * padding + 1)
+        ]
+        # The image is mirrored about its own middle and then shifted, so that a mirrored crop is a crop of the mirror.
+        candidates = crops + ([crop.flip(2) for crop in crops] if flip else [])
+        assert any(torch.equal(result, candidate) for candidate in candidates)
+
+
+def test_images_of_a_batch_are_moved_independently_and_uniformly():
+    image = torch.zeros(1, 1, 16, 16, dtype=torch.uint8)
+    image[0, 0, 8, 4] = 255
+    changed = crop_and_flip(image.expand(9000, -1, -1, -1), generator(0), padding=4)
+    rows, columns = changed.flatten(1).argmax(1) // 16, changed.flatten(1).argmax(1) % 16
+    shifts = torch.bincount(rows - 4, minlength=9).double() / 9000
+    torch.testing.assert_close(shifts, torch.full((9,), 1 / 9, dtype=torch.double), atol=0.015, rtol=0)
+    # Mirrored images move about column 11 instead of 4; seven of their nine columns lie beyond 8.
+    assert abs((columns > 8).double().mean() - 0.5 * 7 / 9) < 0.02
+    pairs = torch.stack([rows, columns]).double()
+    assert abs(torch.corrcoef(pairs)[0, 1]) < 0.05
+
+
+def test_the_same_generator_gives_the_same_result_and_grey_images_work():
+    for images in (batch(), batch(channels=1)):
+        assert torch.equal(crop_and_flip(images, generator(3)), crop_and_flip(images, generator(3)))
+        assert not torch.equal(crop_and_flip(images, generator(3)), crop_and_flip(images, generator(4)))
+
+
+def test_no_padding_and_no_flip_change_nothing():
+    images = batch()
+    assert torch.equal(crop_and_flip(images, generator(0), padding=0, flip=False), images)
+    assert unchanged(images, generator(0)) is images
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_two_views_differ_and_keep_shape_and_type(channels):
+    images = batch(channels=channels, height=16, width=16)
+    first, second = two_views(images, generator(0))
+    assert first.shape == second.shape == images.shape
+    assert first.dtype == second.dtype == torch.uint8
+    assert (first != second).flatten(1).any(1).all()
+    again = two_views(images, generator(0))
+    assert torch.equal(first, again[0])
+
+
+def test_a_view_of_a_uniform_image_is_uniform():
+    images = torch.full((50, 3, 12, 12), 90, dtype=torch.uint8)
+    first, _ = two_views(images, generator(1))
+    assert (first.flatten(2).amax(2) == first.flatten(2).amin(2)).all()
+    brightness = first.double().mean((1, 2, 3))
+    assert brightness.std() > 5
+    assert brightness.min() >= 0.6 * 90 - 1
+    assert brightness.max() <= 1.4 * 90 + 1
+
+
+def test_some_views_are_grey():
+    first, _ = two_views(batch(count=400, height=12, width=12), generator(2))
+    spread = first.int().amax(1) - first.int().amin(1)
+    share = (spread.flatten(1).amax(1) <= 1).double().mean()
+    assert 0.1 < share < 0.3
+
+
+def test_wrong_arguments_are_refused():
+    with pytest.raises(ValueError, match="padding"):
+        crop_and_flip(batch(), generator(0), padding=-1)
+    with pytest.raises(ValueError, match=r"\(N, C, H, W\)"):
+        crop_and_flip(batch()[0], generator(0))
+    with pytest.raises(ValueError, match="uint8"):
+        two_views(batch().float(), generator(0))
