@@ -1,0 +1,128 @@
+"""Weights and the state of a training on disk: safetensors with JSON in its header, never pickles.
+
+One file holds everything and is renamed into place, so that a run killed at any moment leaves the old file or the new
+one, never a mixture.
+"""
+
+import json
+import os
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+
+class DamagedFileError(ValueError):
+    """A file is not what it should be: cut off, of another kind, or without the tensors it should hold."""
+
+
+@dataclass
+class State:
+    """How far a training is: steps taken, seconds spent, history rows, and the sums of the epoch under way."""
+
+    step: int = 0
+    seconds: float = 0.0
+    history: list[dict[str, float | int | str]] = field(default_factory=list)
+    totals: dict[str, Tensor] = field(default_factory=dict)
+
+    def add(self, term: str, value: Tensor) -> None:
+        """Add a step's loss (a scalar) to the sum of its term, in float64 where the device has it."""
+        value = value.double() if value.device.type != "mps" else value.float()
+        self.totals[term] = self.totals[term] + value if term in self.totals else value
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write tensors and a JSON-able description to one safetensors file, atomically; the folder is made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    dense = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        save_file(dense, temporary, metadata={"about": json.dumps(about)})
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The tensors and the description that `write_tensors` wrote.
+
+    Raises:
+        FileNotFoundError: no such file.
+        DamagedFileError: the file cannot be read.
+    """
+    if not path.exists():
+        raise FileNotFoundError(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            about = json.loads((file.metadata() or {})["about"])
+            return {name: file.get_tensor(name) for name in file.keys()}, about  # noqa: SIM118 (no mapping)
+    except (SafetensorError, KeyError, ValueError, OSError) as error:
+        raise DamagedFileError(f"{path} is damaged ({error}); delete it to have it made again") from error
+
+
+def load_weights(module: nn.Module, tensors: Mapping[str, Tensor], source: Path) -> None:
+    """Put `tensors` into `module`, every one of them and nothing missing.
+
+    Raises:
+        DamagedFileError: names or shapes differ.
+    """
+    try:
+        module.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise DamagedFileError(f"{source} does not fit the module: {error}") from error
+
+
+def write_checkpoint(
+    path: Path, identity: Mapping[str, Any], modules: nn.Module, optimizer: torch.optim.Optimizer, state: State
+) -> None:
+    """Write everything that `read_checkpoint` needs to go on after the last step."""
+    tensors = {f"modules/{name}": tensor for name, tensor in modules.state_dict().items()}
+    tensors |= {f"totals/{term}": total for term, total in state.totals.items()}
+    for index, entries in optimizer.state_dict()["state"].items():
+        tensors |= {f"optimizer/{index}/{name}": value for name, value in entries.items() if value is not None}
+    about = {"identity": identity, "step": state.step, "seconds": state.seconds, "history": state.history}
+    write_tensors(path, tensors, about)
+
+
+def read_checkpoint(
+    path: Path, identity: Mapping[str, Any], modules: nn.Module, optimizer: torch.optim.Optimizer
+) -> State:
+    """Restore modules and optimiser from `path` and return the state; a fresh state where there is no file.
+
+    A damaged file is reported as a warning and the training starts anew.
+
+    Raises:
+        ValueError: the file belongs to another run (recipe, seed, role or set).
+    """
+    try:
+        tensors, about = read_tensors(path)
+    except FileNotFoundError:
+        return State()
+    except DamagedFileError as error:
+        warnings.warn(f"{error}; the training starts anew", stacklevel=3)
+        return State()
+    if about["identity"] != json.loads(json.dumps(identity)):
+        raise ValueError(
+            f"{path} is the checkpoint of another run: it was {about['identity']}, this is {dict(identity)}; "
+            "give another file, or delete it"
+        )
+    load_weights(modules, _below(tensors, "modules"), path)
+    device = next(modules.parameters()).device
+    entries: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in _below(tensors, "optimizer").items():
+        index, _, key = name.partition("/")
+        entries.setdefault(int(index), {})[key] = tensor
+    optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
+    totals = {term: total.to(device) for term, total in _below(tensors, "totals").items()}
+    return State(about["step"], about["seconds"], about["history"], totals)
+
+
+def _below(tensors: Mapping[str, Tensor], folder: str) -> dict[str, Tensor]:
+    prefix = f"{folder}/"
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

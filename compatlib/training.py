@@ -1,0 +1,328 @@
+"""The only training loop: every method of the study hands its objective to `fit`."""
+
+import hashlib
+import logging
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from compatlib.checkpoints import State, read_checkpoint, write_checkpoint
+from compatlib.data.augment import unchanged
+from compatlib.data.images import Images, InMemory, batches
+
+Loss = Tensor | Mapping[str, Tensor]
+Objective = Callable[[Any, Tensor, Tensor], Iterable[tuple[str, Loss]]]
+Gradients = list[Tensor | None]
+Combine = Callable[[list[nn.Parameter], dict[str, Gradients]], Gradients]
+PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How long and how fast to train.
+
+    `learning_rate` rises linearly over `warmup_epochs`, then follows `schedule`: `cosine` down to 0, or `constant`.
+    `weight_decay` is the L2 coefficient (`adam` and `sgd`), on every trained parameter. `clip_norm` bounds the norm of
+    the whole update's gradient. `precision` bfloat16 is autocast: weights stay float32.
+
+    Raises:
+        ValueError: a value outside its range.
+    """
+
+    epochs: int
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: float = 0.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    clip_norm: float | None = None
+
+    def __post_init__(self) -> None:
+        choices = {
+            "optimizer": ("sgd", "adam"),
+            "schedule": ("cosine", "constant"),
+            "precision": tuple(PRECISIONS),
+        }
+        for name, valid in choices.items():
+            if getattr(self, name) not in valid:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r} in a recipe; choose one of {valid}")
+        if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
+            raise ValueError(f"a recipe needs epochs ≥ 1, batch_size ≥ 1 and learning_rate > 0, got {self}")
+        if not 0 <= self.momentum < 1 or self.weight_decay < 0 or not 0 <= self.warmup_epochs <= self.epochs:
+            raise ValueError(
+                f"a recipe needs momentum in [0, 1), weight_decay ≥ 0 and warmup_epochs in [0, epochs], got {self}"
+            )
+        if self.clip_norm is not None and self.clip_norm <= 0:
+            raise ValueError(f"clip_norm must be positive or None, got {self.clip_norm}")
+
+    def rate(self, epoch: float) -> float:
+        """Learning rate after `epoch` epochs, a real number in [0, epochs)."""
+        if epoch < self.warmup_epochs:
+            return self.learning_rate * epoch / self.warmup_epochs
+        if self.schedule == "constant":
+            return self.learning_rate
+        done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a training took: wall-clock seconds over all its runs, images seen a second, where, on how many processes.
+
+    `images_per_second` counts every image as often as it was seen, once for all objectives of a step.
+    """
+
+    seconds: float
+    images_per_second: float
+    device: str
+    processes: int
+
+
+@dataclass(frozen=True)
+class Fit:
+    """What `fit` returns: one row per epoch and loss term, and the cost.
+
+    A row holds `epoch` (from 1), `term` (the objective's name, or `objective/term`), `value` (mean over the epoch's
+    steps) and `learning_rate` (at the epoch's last step).
+    """
+
+    history: list[dict[str, float | int | str]]
+    cost: Cost
+
+
+def stream(seed: int, role: str, *purpose: str | int) -> torch.Generator:
+    """A random generator of its own for every (seed, role, purpose), on the processor.
+
+    Two roles never share a stream, so that an old and a new model of one seed differ in weights, order and
+    augmentation.
+    """
+    digest = hashlib.sha256(repr((seed, role, *purpose)).encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
+
+
+def initialised(make: Callable[[], nn.Module], seed: int, role: str) -> nn.Module:
+    """Build a module with the initial weights of stream (seed, role); the global generator is left as it was."""
+    with torch.random.fork_rng():
+        torch.manual_seed(stream(seed, role, "weights").initial_seed())
+        return make()
+
+
+def one_device(precision: str = "float32") -> Fabric:
+    """Lightning Fabric on one device, a GPU where there is one, without its announcements."""
+    logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
+    return Fabric(accelerator="auto", devices=1, precision=PRECISIONS[precision])
+
+
+def fit(
+    objective: Objective,
+    modules: nn.Module,
+    images: Images | InMemory,
+    recipe: Recipe,
+    *,
+    seed: int,
+    role: str,
+    augment: Callable[[Any, torch.Generator], Any] = unchanged,
+    combine: Combine | None = None,
+    frozen: Sequence[nn.Module] = (),
+    on_epoch: Callable[[int, int], None] | None = None,
+    checkpoint: Path | None = None,
+    checkpoint_seconds: float = 30.0,
+    report: Callable[[float, str], None] | None = None,
+    workers: int = 0,
+    fabric: Fabric | None = None,
+) -> Fit:
+    """Train `modules` on `images`; they end in eval mode.
+
+    Everything random comes from stream (seed, role): the order of the images, the augmentation, and whatever the
+    objective draws from torch's global generator. A run that was killed at any step and is called again with the same
+    `checkpoint` ends with the same weights, bit for bit, on the same machine and library versions.
+
+    Args:
+        objective: called with (inputs, labels, indices) of a batch; yields (name, loss) one at a time. Each loss is
+            sent backward and freed before the next is asked for, so that losses which share a graph must be yielded
+            together, as a mapping from terms to scalars whose sum is the loss.
+        modules: what is trained (an `nn.ModuleList` or `nn.ModuleDict` for several); parameters with
+            `requires_grad=False` are not.
+        images: the training set. A batch is dropped if it is not full, unless the set is smaller than one batch.
+        recipe: epochs, optimiser, schedule, precision. `batch_size` counts the images of all processes together.
+        seed: any integer.
+        role: what this model is in the study: old, new, paragon, side…
+        augment: (inputs, generator) → inputs, applied to every batch on its device.
+        combine: how the objectives' gradients become one: (parameters, {name: gradients}) → gradients, `None` where
+            a parameter has none. By default their sum.
+        frozen: modules that the objective uses and nothing may change: put on the device and in eval mode, without
+            gradients.
+        on_epoch: called as (epoch, epochs) before every epoch (from 0), after everything was put in training mode; a
+            method may freeze a part there. After a resume it is called for the interrupted epoch only.
+        checkpoint: a file to write every `checkpoint_seconds` and to resume from.
+        checkpoint_seconds: seconds between two checkpoints.
+        report: called at every step as (share done in [0, 1], text).
+        workers: processes that read a set on disk.
+        fabric: Lightning's placement; by default one device, a GPU where there is one. With several processes, call
+            `fabric.launch()` first: every process takes its share of each batch, and each objective's gradient is
+            averaged over the processes before `combine`.
+
+    Raises:
+        ValueError: an empty set, nothing to train, a batch that the processes cannot share evenly, or a checkpoint of
+            another run.
+        FloatingPointError: a loss is not finite.
+    """
+    fabric = fabric or one_device(recipe.precision)
+    run = _Run(objective, modules, images, recipe, seed, role, augment, combine, fabric, workers)
+    for module in frozen:
+        fabric.to_device(module.eval().requires_grad_(False))
+    identity = {"recipe": asdict(recipe), "seed": seed, "role": role, "images": len(images), "batch": run.batch_size}
+    state = read_checkpoint(checkpoint, identity, modules, run.optimizer) if checkpoint else State()
+    saved, cuda = time.monotonic(), range(torch.cuda.device_count())
+    begun = saved - state.seconds
+    with torch.random.fork_rng(devices=cuda):
+        while state.step < run.steps * recipe.epochs:
+            epoch = state.step // run.steps
+            modules.train()
+            if on_epoch is not None:
+                on_epoch(epoch, recipe.epochs)
+            for _ in run.steps_of(epoch, state):
+                if state.step % run.steps == 0:
+                    run.close_epoch(epoch, state)
+                state.seconds = time.monotonic() - begun
+                if report is not None:
+                    report(state.step / (run.steps * recipe.epochs), f"epoch {epoch + 1} of {recipe.epochs}")
+                if checkpoint and fabric.is_global_zero and time.monotonic() - saved >= checkpoint_seconds:
+                    write_checkpoint(checkpoint, identity, modules, run.optimizer, state)
+                    saved = time.monotonic()
+    if checkpoint and fabric.is_global_zero:
+        write_checkpoint(checkpoint, identity, modules, run.optimizer, state)
+    modules.eval()
+    images_per_second = state.step * run.batch_size / max(state.seconds, 1e-9)
+    cost = Cost(state.seconds, images_per_second, str(fabric.device), fabric.world_size)
+    return Fit(state.history, cost)
+
+
+@dataclass
+class _Run:
+    """The parts of one training, and its single step."""
+
+    objective: Objective
+    modules: nn.Module
+    images: Images | InMemory
+    recipe: Recipe
+    seed: int
+    role: str
+    augment: Callable[[Any, torch.Generator], Any]
+    combine: Combine | None
+    fabric: Fabric
+    workers: int
+    parameters: list[nn.Parameter] = field(init=False)
+    optimizer: torch.optim.Optimizer = field(init=False)
+    batch_size: int = field(init=False)
+    steps: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not len(self.images):
+            raise ValueError("the training set is empty; check its split and its classes")
+        self.batch_size = min(self.recipe.batch_size, len(self.images))
+        if self.batch_size % self.fabric.world_size:
+            raise ValueError(
+                f"a batch of {self.batch_size} cannot be shared evenly by {self.fabric.world_size} processes; "
+                "choose a batch_size that is a multiple of their number"
+            )
+        self.steps = len(self.images) // self.batch_size
+        self.fabric.to_device(self.modules)
+        self.parameters = [parameter for parameter in self.modules.parameters() if parameter.requires_grad]
+        if not self.parameters:
+            raise ValueError("nothing to train: no parameter of the modules requires a gradient")
+        self.optimizer = _optimizer(self.parameters, self.recipe)
+
+    def steps_of(self, epoch: int, state: State) -> Iterator[None]:
+        """Take the steps of an epoch which `state` has not taken; returns to the caller after every one."""
+        order = torch.randperm(len(self.images), generator=stream(self.seed, self.role, "order", epoch))
+        order = order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
+        share = order[state.step % self.steps :, self.fabric.global_rank :: self.fabric.world_size]
+        for batch in batches(self.images, share.reshape(-1), share.shape[1], self.workers):
+            self._step(batch, state)
+            state.step += 1
+            yield
+
+    def _step(self, batch: tuple[Any, Tensor, Tensor], state: State) -> None:
+        rank = self.fabric.global_rank
+        generator = stream(self.seed, self.role, "augment", state.step, rank)
+        torch.manual_seed(stream(self.seed, self.role, "objective", state.step, rank).initial_seed())
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(state.step / self.steps)
+        inputs, labels, indices = self.fabric.to_device(batch)
+        inputs = self.augment(inputs, generator)
+        self.optimizer.zero_grad(set_to_none=True)
+        gradients: dict[str, Gradients] = {}
+        losses = iter(self.objective(inputs, labels, indices))
+        while (name := self._backward_next(losses, state)) is not None:
+            if self.combine is not None:
+                gradients[name] = self._take_gradients()
+        if self.combine is not None:
+            for parameter, gradient in zip(self.parameters, self.combine(self.parameters, gradients), strict=True):
+                parameter.grad = gradient
+        else:
+            self._average_gradients()
+        if self.recipe.clip_norm is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
+        self.optimizer.step()
+
+    def _backward_next(self, losses: Iterator[tuple[str, Loss]], state: State) -> str | None:
+        """Ask the objective for its next loss, send it backward and let it go; its name, or None after the last."""
+        with self.fabric.autocast():
+            item = next(losses, None)
+        if item is None:
+            return None
+        name, loss = item
+        terms = loss if isinstance(loss, Mapping) else {"": loss}
+        self.fabric.backward(sum(terms.values()))
+        for term, value in terms.items():
+            state.add(f"{name}/{term}" if term else name, value.detach())
+        return name
+
+    def _take_gradients(self) -> Gradients:
+        """The gradients of one objective, averaged over the processes; the parameters are left without."""
+        self._average_gradients()
+        taken = [parameter.grad for parameter in self.parameters]
+        for parameter in self.parameters:
+            parameter.grad = None
+        return taken
+
+    def _average_gradients(self) -> None:
+        if self.fabric.world_size == 1:
+            return
+        for parameter in self.parameters:
+            # A process whose share of the batch does not reach a parameter still takes part, with zeros.
+            gradient = torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
+            parameter.grad = self.fabric.all_reduce(gradient, reduce_op="mean")
+
+    def close_epoch(self, epoch: int, state: State) -> None:
+        """Turn the epoch's sums into history rows."""
+        for term, total in state.totals.items():
+            value = float(total) / self.steps
+            if not math.isfinite(value):
+                raise FloatingPointError(
+                    f"the loss {term!r} of {self.role!r} is {value} in epoch {epoch + 1}: training diverged; "
+                    f"lower the learning rate ({self.recipe.learning_rate}) or set clip_norm"
+                )
+            rate = self.recipe.rate((state.step - 1) / self.steps)
+            state.history.append({"epoch": epoch + 1, "term": term, "value": value, "learning_rate": rate})
+        state.totals.clear()
+
+
+def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
+    nesterov = recipe.momentum > 0
+    return torch.optim.SGD(
+        parameters, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov
+    )

@@ -1,0 +1,430 @@
+"""The training loop: determinism, resuming, how objectives and their gradients combine, several processes."""
+
+import os
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from compatlib.checkpoints import read_tensors, write_tensors
+from compatlib.data.augment import crop_and_flip, unchanged
+from compatlib.data.images import ImageSet
+from compatlib.training import Recipe, fit, initialised, stream
+
+RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05, warmup_epochs=1)
+
+
+def image_set(count: int = 40, classes: int = 4, seed: int = 0) -> ImageSet:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=generator)
+    return ImageSet(images, torch.arange(count) % classes, tuple("abcdefgh"[:classes]))
+
+
+class Scaled(nn.Module):
+    """uint8 images to flat numbers in [0, 1]."""
+
+    def forward(self, images):
+        return images.flatten(1).float() / 255
+
+
+def network(seed: int = 0, batch_norm: bool = True) -> nn.Module:
+    def make() -> nn.Module:
+        middle = [nn.BatchNorm1d(16)] if batch_norm else []
+        return nn.Sequential(Scaled(), nn.Linear(192, 16), *middle, nn.ReLU(), nn.Linear(16, 4))
+
+    return initialised(make, seed, "new")
+
+
+def classification(model: nn.Module):
+    def objective(images, labels, indices):
+        yield "classification", F.cross_entropy(model(images), labels)
+
+    return objective
+
+
+def train(model: nn.Module, recipe: Recipe = RECIPE, **options):
+    options = {"seed": 0, "role": "new", "augment": crop_and_flip, **options}
+    return fit(classification(model), model, image_set(), recipe, **options)
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([tensor.flatten().double() for tensor in model.state_dict().values()])
+
+
+def test_the_same_seed_and_role_give_the_same_weights():
+    first, second = network(), network()
+    train(first)
+    train(second)
+    assert torch.equal(weights(first), weights(second))
+
+
+@pytest.mark.parametrize(("seed", "role"), [(1, "new"), (0, "old")])
+def test_another_seed_or_role_gives_another_order(seed, role):
+    first, second = network(), network()
+    train(first)
+    train(second, seed=seed, role=role)
+    assert not torch.equal(weights(first), weights(second))
+
+
+def test_old_and_new_models_of_one_seed_share_no_initial_weight():
+    old, new = (initialised(lambda: nn.Linear(50, 50), 0, role) for role in ("old", "new"))
+    assert not (old.weight == new.weight).any()
+
+
+def test_streams_of_different_purposes_are_uncorrelated():
+    names = [(0, "old", "order", 0), (0, "new", "order", 0), (1, "old", "order", 0), (0, "old", "order", 1)]
+    draws = torch.stack([torch.randn(4000, generator=stream(*name)) for name in names])
+    assert (torch.corrcoef(draws) - torch.eye(4)).abs().max() < 0.08
+
+
+def test_neither_initialised_nor_fit_moves_the_global_generator():
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    train(network())
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_an_objective_that_draws_random_numbers_is_repeatable():
+    def dropout(model):
+        def objective(images, labels, indices):
+            yield "classification", F.cross_entropy(F.dropout(model(images), 0.5), labels)
+
+        return objective
+
+    results = []
+    for offset in (0, 1):
+        torch.manual_seed(offset)
+        model = network()
+        fit(dropout(model), model, image_set(), RECIPE, seed=0, role="new")
+        results.append(weights(model))
+    assert torch.equal(*results)
+
+
+def test_one_epoch_of_plain_descent_follows_the_definition():
+    recipe = Recipe(epochs=1, batch_size=8, learning_rate=0.1, momentum=0.0, weight_decay=0.0, schedule="constant")
+    trained, oracle, images = network(batch_norm=False), network(batch_norm=False), image_set()
+    fit(classification(trained), trained, images, recipe, seed=3, role="new")
+    order = torch.randperm(40, generator=stream(3, "new", "order", 0))
+    for indices in order.split(8):
+        loss = F.cross_entropy(oracle(images.images[indices]), images.labels[indices])
+        gradients = torch.autograd.grad(loss, list(oracle.parameters()))
+        with torch.no_grad():
+            for parameter, gradient in zip(oracle.parameters(), gradients, strict=True):
+                parameter -= 0.1 * gradient
+    torch.testing.assert_close(weights(trained), weights(oracle), atol=1e-6, rtol=1e-5)
+
+
+def test_two_objectives_without_a_combination_equal_their_sum():
+    def separate(model):
+        def objective(images, labels, indices):
+            yield "first", F.cross_entropy(model(images), labels)
+            yield "second", 0.3 * model(images).square().mean()
+
+        return objective
+
+    def together(model):
+        def objective(images, labels, indices):
+            logits = model(images)
+            yield "both", {"first": F.cross_entropy(logits, labels), "second": 0.3 * logits.square().mean()}
+
+        return objective
+
+    models = [network(batch_norm=False) for _ in range(3)]
+    fits = [
+        fit(separate(models[0]), models[0], image_set(), RECIPE, seed=0, role="new"),
+        fit(together(models[1]), models[1], image_set(), RECIPE, seed=0, role="new"),
+        fit(separate(models[2]), models[2], image_set(), RECIPE, seed=0, role="new", combine=plain_sum),
+    ]
+    torch.testing.assert_close(weights(models[0]), weights(models[1]), atol=1e-6, rtol=1e-5)
+    torch.testing.assert_close(weights(models[0]), weights(models[2]), atol=1e-6, rtol=1e-5)
+    assert {row["term"] for row in fits[0].history} == {"first", "second"}
+    assert {row["term"] for row in fits[1].history} == {"both/first", "both/second"}
+
+
+def plain_sum(parameters, gradients):
+    return [sum(parts) for parts in zip(*gradients.values(), strict=True)]
+
+
+def test_each_loss_is_freed_before_the_next_is_computed():
+    alive, references = [], []
+
+    def objective(images, labels, indices):
+        for name in ("first", "second"):
+            alive.append(sum(1 for reference in references if reference() is not None))
+            loss = F.cross_entropy(model(images), labels)
+            references.append(weakref.ref(loss))
+            yield name, loss
+            del loss
+
+    model = network()
+    fit(objective, model, image_set(), Recipe(epochs=1, batch_size=40, learning_rate=0.1), seed=0, role="new")
+    assert alive == [0, 0]
+
+
+def test_combine_sees_every_objective_and_none_where_one_does_not_reach():
+    seen = {}
+    left, right = nn.Linear(192, 2), nn.Linear(192, 2)
+
+    def objective(images, labels, indices):
+        yield "left", left(images.flatten(1) / 255).square().mean()
+        yield "right", right(images.flatten(1) / 255).square().mean()
+
+    def combine(parameters, gradients):
+        seen.update({name: [g is not None for g in parts] for name, parts in gradients.items()})
+        return gradients["left"]
+
+    before = right.weight.clone()
+    recipe = Recipe(epochs=1, batch_size=40, learning_rate=0.1, weight_decay=0.0)
+    fit(objective, nn.ModuleList([left, right]), image_set(), recipe, seed=0, role="new", combine=combine)
+    assert seen == {"left": [True, True, False, False], "right": [False, False, True, True]}
+    assert torch.equal(right.weight, before)
+
+
+def test_frozen_modules_do_not_move_batch_norm_included():
+    old, model = network(1), network()
+    before = {name: tensor.clone() for name, tensor in old.state_dict().items()}
+
+    def objective(images, labels, indices):
+        yield "imitation", F.mse_loss(model(images), old(images))
+
+    fit(objective, model, image_set(), RECIPE, seed=0, role="new", frozen=[old])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in old.state_dict().items())
+    assert not any(parameter.requires_grad for parameter in old.parameters())
+
+
+def test_on_epoch_may_freeze_batch_norm_from_half_of_the_epochs_on():
+    model, statistics = network(), []
+
+    def on_epoch(epoch, epochs):
+        statistics.append(model[2].running_mean.clone())
+        if epoch >= epochs / 2:
+            model[2].eval()
+
+    train(model, Recipe(epochs=4, batch_size=8, learning_rate=0.05), on_epoch=on_epoch)
+    assert not torch.equal(statistics[0], statistics[1])
+    assert not torch.equal(statistics[1], statistics[2])
+    assert torch.equal(statistics[2], statistics[3])
+    assert torch.equal(statistics[3], model[2].running_mean)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+@pytest.mark.parametrize("stop_at", [1, 4, 5, 7, 14])
+def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, stop_at, optimizer):
+    recipe = Recipe(epochs=3, batch_size=8, learning_rate=0.01, optimizer=optimizer, warmup_epochs=1)
+    whole, interrupted, resumed = network(), network(), network()
+    uninterrupted = train(whole, recipe)
+    steps = []
+
+    def report(share, text):
+        steps.append(share)
+        if len(steps) == stop_at:
+            raise KeyboardInterrupt
+
+    checkpoint = tmp_path / "run.checkpoint"
+    # The checkpoint of the step before the interruption is on disk: everything after it is repeated.
+    with pytest.raises(KeyboardInterrupt):
+        train(interrupted, recipe, checkpoint=checkpoint, checkpoint_seconds=0, report=report)
+    result = train(resumed, recipe, checkpoint=checkpoint, checkpoint_seconds=0)
+    assert torch.equal(weights(whole), weights(resumed))
+    assert result.history == uninterrupted.history
+
+
+# The parent imports torch once and forks a child for every life; twenty imports would take a minute. A life ends by
+# SIGKILL within 20 ms after a random step: while the next one is computed, or while a checkpoint is written.
+KILLS = """
+import importlib.util, os, random, signal, sys, threading, time
+from pathlib import Path
+specification = importlib.util.spec_from_file_location("tests_of_training", sys.argv[1])
+tests = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(tests)
+path, generator = Path(sys.argv[2]), random.Random(11)
+for _ in range(20):
+    left, delay = generator.randint(1, 20), generator.uniform(0, 0.02)
+
+    def kill():
+        time.sleep(delay)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def report(share, text):
+        global left
+        left -= 1
+        if left == 0:
+            threading.Thread(target=kill).start()
+
+    child = os.fork()
+    if child == 0:
+        tests.train(tests.network(), tests.LONG, checkpoint=path, checkpoint_seconds=0, report=report)
+        os._exit(0)
+    _, status = os.waitpid(child, 0)
+    print(os.WIFSIGNALED(status), tests.read_tensors(path)[1]["step"] if path.exists() else 0, flush=True)
+"""
+LONG = Recipe(epochs=400, batch_size=8, learning_rate=0.01)
+
+
+def test_twenty_kills_at_random_steps_end_with_the_same_weights(tmp_path):
+    whole, last, path = network(), network(), tmp_path / "run.checkpoint"
+    train(whole, LONG)
+    command = [sys.executable, "-c", KILLS, __file__, str(path)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    lives = subprocess.run(command, capture_output=True, text=True, check=True, timeout=200, env=environment).stdout
+    killed, steps = zip(*(line.split() for line in lives.splitlines()), strict=True)
+    assert killed == ("True",) * 20, "a run ended before it was killed: make it longer"
+    assert len(set(steps)) >= 10, f"the kills hit too few different steps: {steps}"
+    train(last, LONG, checkpoint=path)
+    assert torch.equal(weights(whole), weights(last))
+
+
+def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(tmp_path, monkeypatch):
+    path, model = tmp_path / "run.checkpoint", network()
+    train(model, checkpoint=path)
+    before = path.read_bytes()
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("os.replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        write_tensors(path, {"a": torch.zeros(3)}, {})
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 100])
+def test_a_damaged_checkpoint_is_reported_and_the_training_starts_anew(tmp_path, damage):
+    path, whole, again = tmp_path / "run.checkpoint", network(), network()
+    train(whole, checkpoint=path)
+    path.write_bytes(damage(path.read_bytes()))
+    with pytest.warns(UserWarning, match=r"run\.checkpoint is damaged.*starts anew"):
+        train(again, checkpoint=path)
+    assert torch.equal(weights(whole), weights(again))
+
+
+def test_the_checkpoint_of_another_run_is_refused(tmp_path):
+    path = tmp_path / "run.checkpoint"
+    train(network(), checkpoint=path)
+    with pytest.raises(ValueError, match="another run"):
+        train(network(), checkpoint=path, seed=1)
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_with_a_word():
+    def objective(images, labels, indices):
+        yield "classification", F.cross_entropy(model(images), labels) * float("inf")
+
+    model = network()
+    with pytest.raises(FloatingPointError, match=r"'classification' of 'new' is (inf|nan) in epoch 1"):
+        fit(objective, model, image_set(), RECIPE, seed=0, role="new")
+
+
+def test_the_history_has_a_row_an_epoch_and_the_cost_counts_images():
+    seen = []
+    result = train(network(), report=lambda share, text: seen.append((share, text)))
+    assert [row["epoch"] for row in result.history] == [1, 2, 3]
+    assert result.history[-1]["learning_rate"] == pytest.approx(RECIPE.rate(2.8))
+    assert result.cost.device == "cpu"
+    assert result.cost.images_per_second == pytest.approx(3 * 40 / result.cost.seconds)
+    assert seen[-1] == (1.0, "epoch 3 of 3")
+    assert [share for share, _ in seen] == sorted(share for share, _ in seen)
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch_and_a_short_last_batch_is_dropped():
+    sizes = []
+
+    def objective(images, labels, indices):
+        sizes.append(len(images))
+        yield "classification", F.cross_entropy(model(images), labels)
+
+    model = network()
+    for count in (6, 21):
+        fit(objective, model, image_set(count), Recipe(1, batch_size=8, learning_rate=0.01), seed=0, role="new")
+    assert sizes == [6, 8, 8]
+
+
+def test_bfloat16_autocast_keeps_float32_weights_and_learns():
+    model = network()
+    recipe = Recipe(epochs=20, batch_size=8, learning_rate=0.05, precision="bfloat16")
+    history = train(model, recipe, augment=unchanged).history
+    assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
+    assert history[-1]["value"] < 0.5 * history[0]["value"]
+
+
+def test_the_schedule_rises_then_falls_to_zero():
+    recipe = Recipe(epochs=10, learning_rate=0.4, warmup_epochs=2)
+    rates = [recipe.rate(epoch / 10) for epoch in range(100)]
+    assert rates[0] == 0
+    assert recipe.rate(1) == pytest.approx(0.2)
+    assert recipe.rate(2) == pytest.approx(0.4)
+    assert recipe.rate(6) == pytest.approx(0.2)
+    assert rates[20:] == sorted(rates[20:], reverse=True)
+    assert Recipe(epochs=5, learning_rate=0.3, schedule="constant").rate(4.9) == 0.3
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"epochs": 0},
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"momentum": 1.0},
+        {"weight_decay": -1.0},
+        {"warmup_epochs": 4},
+        {"optimizer": "lion"},
+        {"schedule": "step"},
+        {"precision": "float16"},
+        {"clip_norm": 0.0},
+    ],
+)
+def test_impossible_recipes_are_refused(wrong):
+    with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
+        Recipe(**({"epochs": 3} | wrong))
+
+
+def test_nothing_to_train_and_an_empty_set_are_refused():
+    with pytest.raises(ValueError, match="nothing to train"):
+        train(network().requires_grad_(False))
+    with pytest.raises(ValueError, match="training set is empty"):
+        fit(classification(network()), network(), image_set(0), RECIPE, seed=0, role="new")
+
+
+PROCESSES = """
+import importlib.util, sys
+from lightning_fabric import Fabric
+specification = importlib.util.spec_from_file_location("tests_of_training", sys.argv[1])
+tests = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(tests)
+tests.torch.set_num_threads(1)
+fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_fork")
+fabric.launch(tests.one_of_two, sys.argv[2])
+"""
+
+
+def one_of_two(fabric, path):
+    model = network(batch_norm=False)
+    options = {"combine": plain_sum} if path.endswith("combined") else {}
+    fit(two_objectives(model), model, image_set(), RECIPE, seed=0, role="new", fabric=fabric, **options)
+    if fabric.is_global_zero:
+        write_tensors(Path(path), model.state_dict(), {})
+
+
+def two_objectives(model):
+    def objective(images, labels, indices):
+        yield "classification", F.cross_entropy(model(images), labels)
+        yield "size", model(images).square().mean()
+
+    return objective
+
+
+@pytest.mark.parametrize("name", ["summed", "combined"])
+def test_two_processes_equal_one_on_the_joined_batch(tmp_path, name):
+    alone = network(batch_norm=False)
+    fit(two_objectives(alone), alone, image_set(), RECIPE, seed=0, role="new")
+    command = [sys.executable, "-W", "ignore", "-c", PROCESSES, __file__, str(tmp_path / name)]
+    subprocess.run(command, check=True, timeout=200, capture_output=True)
+    shared, _ = read_tensors(tmp_path / name)
+    for key, tensor in alone.state_dict().items():
+        torch.testing.assert_close(shared[key], tensor, atol=1e-6, rtol=1e-5)
