@@ -1,0 +1,60 @@
+"""What several methods share: checks of a batch and of labels, and embeddings of another size than the old ones."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from compatlib.data.images import Images
+
+
+def check_batch(embeddings: Tensor, labels: Tensor) -> None:
+    """Refuse a batch that is not float (n, d) embeddings and integer (n,) labels ≥ 0.
+
+    Raises:
+        ValueError: it is not.
+    """
+    if embeddings.ndim != 2 or not embeddings.is_floating_point():
+        raise ValueError(f"embeddings are {embeddings.dtype} of shape {tuple(embeddings.shape)}; valid is float (n, d)")
+    is_integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
+    if labels.shape != embeddings.shape[:1] or not is_integer:
+        raise ValueError(
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; valid is integer ({len(embeddings)},)"
+        )
+    if len(labels) and int(labels.min()) < 0:
+        raise ValueError(f"label {int(labels.min())} is negative; labels count from 0")
+
+
+def check_rows(images: Images, classifier: nn.Module) -> None:
+    """Refuse images with a label that the classifier has no row for.
+
+    Raises:
+        ValueError: there is one.
+    """
+    classes = classifier.weight.shape[0]
+    if len(images) and int(images.labels.max()) >= classes:
+        raise ValueError(
+            f"label {int(images.labels.max())} has no row in a classifier of {classes} classes; give it a row for "
+            "every label up to the highest"
+        )
+
+
+def check_terms(weight: float, label_smoothing: float) -> None:
+    """Refuse a weight of a loss that is negative or not finite, and a label smoothing outside [0, 1).
+
+    Raises:
+        ValueError: for either.
+    """
+    if not (math.isfinite(weight) and weight >= 0):
+        raise ValueError(f"the compatibility term's weight must be finite and ≥ 0, got {weight}")
+    if not 0 <= label_smoothing < 1:
+        raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
+
+
+def resized(embeddings: Tensor, dim: int) -> Tensor:
+    """(n, d) embeddings as (n, dim): their first coordinates, with zeros behind where there are fewer.
+
+    Source: openBCT's release, for a new embedding that enters an old classifier of another size.
+    """
+    return F.pad(embeddings[:, :dim], (0, max(0, dim - embeddings.shape[1])))
