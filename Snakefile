@@ -1,0 +1,52 @@
+# notebook × parameters → executed page → book. One run (profile, data set, seeds) at a time:
+#     python -m snakemake --workflow-profile executors/common --cores 2 --config profile=laptop
+# A page is executed again when its digest changes, whatever the files' times say: see compatlib/study/runs.py.
+import sys
+
+sys.path.insert(0, workflow.basedir)
+
+from compatlib.study import runs
+
+run = runs.Run.from_config(config)
+folder = f"build/{run.name}"
+
+
+localrules:
+    html,
+
+
+rule book:
+    default_target: True
+    input:
+        f"{folder}/html/index.html",
+
+
+rule execute:
+    input:
+        ancient("notebooks/{page}.ipynb"),
+    output:
+        f"{folder}/pages/{{page}}.ipynb",
+    log:
+        notebook=f"{folder}/logs/{{page}}.ipynb",
+        text=f"{folder}/logs/{{page}}.log",
+    params:
+        digest=lambda wildcards: runs.page_digest(wildcards.page, run),
+        values=lambda wildcards: " ".join(f"-p {name} '{value}'" for name, value in run.parameters.items()),
+    threads: 2
+    shell:
+        "{sys.executable} -m compatlib.study.pages execute --notebook {input} --output {output}"
+        " --log {log.notebook} {params.values} 2>&1 | tee -i {log.text}"
+
+
+rule html:
+    input:
+        expand(f"{folder}/pages/{{page}}.ipynb", page=runs.page_names()),
+    output:
+        f"{folder}/html/index.html",
+    log:
+        f"{folder}/logs/html.log",
+    params:
+        digest=lambda wildcards: runs.book_digest(run),
+        values=" ".join(f"--{name} '{value}'" for name, value in run.parameters.items()),
+    shell:
+        "{sys.executable} -m compatlib.study.book {params.values} 2>&1 | tee -i {log}"

@@ -1,0 +1,147 @@
+"""From executed pages to the book's HTML: only fresh pages of one run, and no warning, pass."""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import yaml
+
+from compatlib.study.pages import page_metadata
+from compatlib.study.provenance import source_commit
+from compatlib.study.reporting import duration_in_words
+from compatlib.study.runs import Run, book_digest, page_names, page_parts
+
+
+class BookError(Exception):
+    """The book cannot be built as it stands; the message says why."""
+
+
+def changed_parts(page: str, run: Run) -> tuple[str, ...] | None:
+    """What a page depends on and what is no longer as it was when it was executed.
+
+    Returns:
+        Names of parts, none if the page is fresh; None if the page was not executed for this run.
+    """
+    metadata = page_metadata(run.page(page))
+    if metadata is None:
+        return None
+    now, then = page_parts(page, run), metadata["parts"]
+    return tuple(sorted(name for name in now.keys() | then.keys() if now.get(name) != then.get(name)))
+
+
+def html_metadata(run: Run) -> dict | None:
+    """What the HTML of a run was built from (`digest`, `commit`) and when; None if there is none."""
+    try:
+        return json.loads((run.html.parent / "build.json").read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def build_html(run: Run) -> Path:
+    """Build the book of a run from its executed pages; the earlier HTML is replaced only by a whole new one.
+
+    Returns:
+        The front page.
+
+    Raises:
+        BookError: a page is missing or stale, the contents name other pages than there are, or Sphinx warned.
+    """
+    start = time.time()
+    pages = page_names(run.root)
+    _check_contents(run.root, pages)
+    for page in pages:
+        _check_fresh(page, run)
+    digest = book_digest(run)
+    _fill_chapters(run, pages)
+    run.folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=run.folder, prefix="html-") as scratch:
+        # Built from nothing each time: Sphinx repeats no warning about a page that it keeps.
+        built = Path(scratch) / "html"
+        _run_sphinx(run.root / "book", built)
+        commit, is_dirty = source_commit(run.root)
+        about = {"digest": digest, "commit": commit, "dirty": is_dirty, "finished": time.time()}
+        (built / "build.json").write_text(json.dumps(about | {"seconds": round(time.time() - start, 1)}))
+        shutil.rmtree(run.html.parent, ignore_errors=True)
+        os.replace(built, run.html.parent)
+    return run.html
+
+
+def _check_fresh(page: str, run: Run) -> None:
+    changed = changed_parts(page, run)
+    if changed is None:
+        raise BookError(f"page {page} has not been executed for run {run.name}; `make book` does it")
+    if changed:
+        raise BookError(f"page {page} is stale, for its {', '.join(changed)} changed; run `make book` again")
+
+
+def _check_contents(root: Path, pages: Sequence[str]) -> None:
+    """The table of contents must name every notebook, and no page that no notebook makes."""
+    contents = _files(yaml.safe_load((root / "book" / "_toc.yml").read_text()))
+    listed = {name.removeprefix("chapters/") for name in contents if name.startswith("chapters/")}
+    for names, words in ((set(pages) - listed, "lacks"), (listed - set(pages), "names, without a notebook,")):
+        if names:
+            raise BookError(f"book/_toc.yml {words} {', '.join(f'chapters/{name}' for name in sorted(names))}")
+
+
+def _files(node: object) -> list[str]:
+    if isinstance(node, list):
+        return [name for child in node for name in _files(child)]
+    if isinstance(node, dict):
+        own = [str(node[key]) for key in ("root", "file") if key in node]
+        return own + [name for child in node.values() for name in _files(child)]
+    return []
+
+
+def _fill_chapters(run: Run, pages: Sequence[str]) -> None:
+    chapters = run.root / "book" / "chapters"
+    shutil.rmtree(chapters, ignore_errors=True)
+    chapters.mkdir()
+    for page in pages:
+        shutil.copy(run.page(page), chapters)
+
+
+def _run_sphinx(book: Path, output: Path) -> None:
+    """Sphinx by way of Jupyter Book, which makes its configuration from _config.yml."""
+    from jupyter_book.sphinx import build_sphinx
+    from sphinx.util.console import nocolor
+
+    nocolor()
+    status = build_sphinx(
+        book,
+        output,
+        noconfig=True,
+        path_config=book / "_config.yml",
+        confoverrides={"external_toc_path": str(book / "_toc.yml"), "latex_individualpages": False},
+        warningiserror=True,
+        keep_going=True,
+    )
+    if isinstance(status, Exception) or status:
+        raise BookError("Sphinx warned, see above, and a warning is an error here; the book was not replaced")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m compatlib.study.book [--profile …] [--dataset …] [--seeds …]`."""
+    parser = argparse.ArgumentParser(prog="python -m compatlib.study.book", description=__doc__)
+    for name in ("profile", "dataset", "seeds"):
+        parser.add_argument(f"--{name}", default="")
+    try:
+        run = Run.from_config(vars(parser.parse_args(arguments)))
+        last = html_metadata(run)
+        print(
+            "book           building the HTML", f"({duration_in_words(last['seconds'])} the last time)" if last else ""
+        )
+        build_html(run)
+    except (ValueError, BookError) as error:
+        print(f"\n{error}\n", file=sys.stderr, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""Claims and their verdicts: what a paper states, the rows that speak of it, and what they say."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import pandas as pd
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from compatlib.evaluation.statistics import Paired, Verdict, verdict
+from compatlib.study.artifacts import REPOSITORY
+from compatlib.study.figures.tables import show
+from compatlib.study.rows import COLUMNS, GROUP, Rows, read
+
+CLAIMS_FILE = REPOSITORY / "book" / "claims.yml"
+MEASUREMENTS = {
+    "direction": (2, 2, "two cells"),
+    "chain": (2, math.inf, "two cells or more"),
+    "equivalence": (2, 2, "two cells"),
+    "at_chance": (1, 1, "one cell with chance"),
+}
+PICKED_BY = tuple(name for name in COLUMNS if name not in (*GROUP, "chapter", "value"))
+
+
+class Claim(BaseModel):
+    """One statement of a paper (or of this study), and the cells that are compared.
+
+    `rows` are the claim's measurements in the order of its kind: a > b (direction), a < b < c… (chain), a and b
+    (equivalence), a (at_chance); each picks one value a seed. `shared` holds what all of them have in common.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str
+    paper: str
+    statement: str
+    where: str
+    chapter: str
+    kind: Literal["direction", "chain", "equivalence", "at_chance"]
+    rows: tuple[dict[str, str | float], ...]
+    shared: dict[str, str | float] = {}
+    margin: float | None = None
+
+    @model_validator(mode="after")
+    def _fits_its_kind(self) -> "Claim":
+        least, most, words = MEASUREMENTS[self.kind]
+        if not least <= len(self.rows) <= most:
+            raise ValueError(f"a claim of kind {self.kind} compares {words}, got {len(self.rows)}")
+        if (self.margin is None) != (self.kind in ("direction", "chain")):
+            raise ValueError(f"a claim of kind {self.kind} {'needs' if self.margin is None else 'has no'} margin")
+        unknown = {name for cell in (self.shared, *self.rows) for name in cell} - set(PICKED_BY)
+        if unknown:
+            raise ValueError(f"unknown columns {sorted(unknown)}; a cell is picked by {PICKED_BY}")
+        return self
+
+    def cells(self) -> list[dict[str, Any]]:
+        """What picks each measurement's rows."""
+        return [{"chapter": self.chapter, **self.shared, **cell} for cell in self.rows]
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A claim, the profile and data set it was measured on, and the verdict; None where it was not measured."""
+
+    claim: Claim
+    profile: str
+    dataset: str
+    verdict: Verdict | None
+
+
+def load(chapter: str | None = None, path: Path = CLAIMS_FILE) -> list[Claim]:
+    """All claims, or one chapter's.
+
+    Raises:
+        ValueError: an incomplete claim, or two of one id; the message names it.
+    """
+    try:
+        contents = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise ValueError(f"{path.name} cannot be read: {error}") from error
+    if not isinstance(contents, list) or not all(isinstance(content, dict) for content in contents):
+        raise ValueError(f"{path.name} must be a list of claims, each with {', '.join(Claim.model_fields)}")
+    claims = []
+    for number, content in enumerate(contents, 1):
+        try:
+            claims.append(Claim(**content))
+        except (ValidationError, TypeError) as error:
+            raise ValueError(f"{path.name}, claim {number} ({content.get('id', 'no id')}): {error}") from None
+    ids = [claim.id for claim in claims]
+    doubled = sorted({name for name in ids if ids.count(name) > 1})
+    if doubled:
+        raise ValueError(f"{path.name} has several claims of id {doubled}")
+    return [claim for claim in claims if chapter in (None, claim.chapter)]
+
+
+def judge(claim: Claim, measured: Rows, profile: str, dataset: str) -> Judged:
+    """The verdict on a claim from the rows of one profile and data set; rows of different ones are never pooled.
+
+    A claim whose rows are missing is not measured. Rows made by different code or settings are not paired either:
+    only the largest group of seeds whose sidecar entries agree is used.
+    """
+    own = measured.run(profile, dataset)
+    own = Rows(own.frame[own.frame["seed"].isin(comparable_seeds(own.sidecar))], own.sidecar)
+    try:
+        values = [own.by_seed(**cell) for cell in claim.cells()]
+        chance = _chance_level(claim, own) if claim.kind == "at_chance" else None
+        outcome = verdict(claim.kind, *values, margin=claim.margin, chance_level=chance)
+    except ValueError as error:
+        if "no row has" not in str(error):
+            raise ValueError(f"claim {claim.id}: {error}") from error
+        return Judged(claim, profile, dataset, None)
+    return Judged(claim, profile, dataset, outcome)
+
+
+def judge_published(folder: Path | None = None) -> list[Judged]:
+    """Verdicts on all claims from the published rows, one for every profile and data set that a chapter has rows of."""
+    judged = []
+    for claim in load():
+        published = read(claim.chapter, folder)
+        runs = sorted({tuple(group.split("/")[:2]) for group in published.sidecar})
+        judged += [judge(claim, published, *run) for run in runs] or [Judged(claim, "", "", None)]
+    return judged
+
+
+def comparable_seeds(sidecar: Mapping[str, Mapping[str, Any]]) -> list[int]:
+    """The largest group of seeds whose rows have the same settings, code and data."""
+    entries: dict[str, list[int]] = {}
+    for group, about in sidecar.items():
+        made_from = json.dumps(about["made_from"], sort_keys=True)
+        entries.setdefault(made_from, []).append(int(group.rpartition("/")[2]))
+    return sorted(max(entries.values(), key=len, default=[]))
+
+
+def table(judged: list[Judged]) -> pd.DataFrame:
+    """A table to read: claim, whose it is, what it was measured on, n, differences in points, verdict."""
+    return pd.DataFrame([_line(each) for each in judged])
+
+
+def _line(each: Judged) -> dict[str, str]:
+    measured_on = f"{each.dataset} ({each.profile})" if each.profile else ""
+    line = {"claim": each.claim.statement, "paper": each.claim.paper, "measured on": measured_on}
+    if each.verdict is None:
+        return line | {"n": "0", "difference (points)": "", "verdict": "not measured"}
+    return line | {
+        "n": str(min(link.n for link in each.verdict.links)),
+        "difference (points)": "; ".join(map(_difference, each.verdict.links)),
+        "verdict": each.verdict.outcome,
+    }
+
+
+def _difference(link: Paired) -> str:
+    """Mean and 95 % interval, as in "+8.9 [+8.1, +9.7]"; the mean alone for a single seed."""
+    mean = f"{100 * link.mean:+.1f}"
+    return mean if math.isnan(link.low) else f"{mean} [{100 * link.low:+.1f}, {100 * link.high:+.1f}]"
+
+
+def _chance_level(claim: Claim, own: Rows) -> pd.Series:
+    """The computed chance level of the claim's metric and subset, by seed."""
+    (cell,) = claim.cells()
+    wanted = {name: cell[name] for name in ("chapter", "split", "subset", "metric", "distance") if name in cell}
+    return own.by_seed(method="chance", **wanted)
+
+
+def overview() -> pd.DataFrame:
+    """The verdicts on all claims from the published rows; the book's front page takes the table from this page."""
+    from myst_nb import glue  # the book's tool: only a page needs it
+
+    overview = table(judge_published())
+    glue("claims", show(overview), display=False)
+    return overview

@@ -1,0 +1,81 @@
+"""The published study beside the papers' numbers, and what the published rows were made from."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import pandas as pd
+
+from compatlib.study.figures.tables import METRICS, in_percent
+from compatlib.study.rows import Rows, paper_values
+
+
+class Cell(NamedTuple):
+    """One line of the comparison: words, what picks the papers' value, what picks our rows."""
+
+    words: str
+    paper: Mapping[str, str]
+    ours: Mapping[str, str]
+
+
+def beside(published: Rows, cells: Sequence[Cell], papers: Sequence[tuple[str, str]], **where: str) -> pd.DataFrame:
+    """Paper and published study, cell by cell, in percent; a cell that a paper's text does not give stays blank.
+
+    Args:
+        published: rows of one profile and data set.
+        cells: the lines, each shown for rank 1, rank 5 and mAP.
+        papers: (paper, source) as in `data/paper_values.csv`; a column each.
+        where: further columns of the papers' table, such as `dataset` and `setting`.
+    """
+    quoted, lines = paper_values(), []
+    for cell in cells:
+        for metric, title in METRICS.items():
+            line = {"test": cell.words, "metric": f"{title} (%)"}
+            for paper, source in papers:
+                wanted = {"paper": paper, "source": source, "metric": metric, "kind": "level", **where, **cell.paper}
+                found = quoted[(quoted[list(wanted)] == pd.Series(wanted)).all(axis=1)]
+                line[f"{paper} ({source.rpartition(' ')[2]})" if source[-1].isdigit() else paper] = _only(found)
+            ours = _ours(published, metric=metric, **cell.ours)
+            lines.append(line | {"this study": in_percent(ours) if len(ours) else "", "n": len(ours)})
+    return pd.DataFrame(lines)
+
+
+def provenance_table(published: Rows, current: Mapping[str, Any]) -> pd.DataFrame:
+    """What every seed's published rows were made from, and whether by this version of code, settings and data.
+
+    Args:
+        published: a chapter's published rows.
+        current: `made_from` as this version would write it, by "profile/dataset"; a part that cannot be known here
+            (the data's digests, where the data set is not at hand) is left out.
+    """
+    lines = []
+    for group, about in published.sidecar.items():
+        run, _, seed = group.rpartition("/")
+        own = current.get(run, {})
+        differing = [part for part, value in own.items() if about["made_from"].get(part) != value]
+        version = (
+            "this version" if own and not differing else f"an earlier version ({', '.join(differing) or 'unknown'})"
+        )
+        minutes = sum(about["training_seconds"].values()) / 60
+        lines.append(
+            {
+                "run": run,
+                "seed": int(seed),
+                "made by": version,
+                "commit": about["commit"] + (", with changes" if about["dirty"] else ""),
+                "trained on": "; ".join(about["trained_on"]),
+                "training (minutes)": f"{minutes:.0f}",
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _only(found: pd.DataFrame) -> str:
+    if len(found) > 1:
+        raise ValueError(f"several values of a paper fit one cell: {found.to_dict('records')}")
+    return f"{float(found['value'].iloc[0]):.1f}" if len(found) else ""
+
+
+def _ours(published: Rows, **wanted: str) -> pd.Series:
+    if published.frame.empty:
+        return pd.Series(dtype=float)
+    return published.by_seed(**wanted)

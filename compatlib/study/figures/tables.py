@@ -1,0 +1,29 @@
+"""How numbers are written in tables."""
+
+import numpy as np
+import pandas as pd
+from IPython.display import HTML
+
+from compatlib.evaluation.statistics import interval
+
+METRICS = {"cmc@1": "rank 1", "cmc@5": "rank 5", "map": "mAP"}
+
+
+def show(frame: pd.DataFrame) -> HTML:
+    """A table as a page shows it: without the numbers of its lines."""
+    return HTML(frame.to_html(index=False))
+
+
+def in_percent(values: pd.Series) -> str:
+    """Mean over seeds and the 95 % interval's half width, as in "28.9 ± 0.4"; "28.9" for a single seed."""
+    mean, _, high = interval(100 * values.to_numpy())
+    # The spaces do not break, so that a narrow column keeps a value in one line.
+    return f"{mean:.1f}" if np.isnan(high) else f"{mean:.1f}\u00a0±\u00a0{high - mean:.1f}"
+
+
+def duration(seconds: float) -> str:
+    """A duration in its largest fitting unit, as in "3.4 minutes", "5.1 hours" or "12.0 days"."""
+    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:,.1f} {unit}"
+    return f"{seconds:.0f} seconds"

@@ -1,0 +1,53 @@
+"""Measure a chapter and publish it: `python -m compatlib.study.measure problem --profile study --seeds 0,1,2`.
+
+Seed by seed, so that a run which is interrupted keeps what it has: the rows go to `data/published/<chapter>.csv`, what
+they were made from beside it, and the study's base models to `data/published/models`.
+"""
+
+import argparse
+import importlib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from compatlib.study import artifacts, rows
+from compatlib.study.settings import settings
+
+CHAPTERS = tuple(sorted(path.stem for path in Path(__file__).with_name("chapters").glob("[!_]*.py")))
+
+
+def measure(chapter: str, profile: str, dataset: str = "", seeds: str = "") -> None:
+    """Measure the seeds of a run one after the other, and publish each when it is done.
+
+    Raises:
+        ValueError: an unknown chapter, profile or data set, or seeds that cannot be read.
+    """
+    if chapter not in CHAPTERS:
+        raise ValueError(f"unknown chapter {chapter!r}; choose one of {', '.join(CHAPTERS)}")
+    module = importlib.import_module(f"compatlib.study.chapters.{chapter}")
+    run = settings({"profile": profile, "dataset": dataset, "seeds": seeds}, module.Knobs)
+    for seed in run.seeds:
+        outcome = module.measure(run.model_copy(update={"seeds": (seed,)}))
+        for artifact in outcome.base_models.values():
+            artifacts.publish(artifact)
+        path = rows.publish(chapter, outcome.rows)
+        print(f"seed {seed}: {len(outcome.rows.frame)} rows in {path}", flush=True)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m compatlib.study.measure", description=__doc__)
+    parser.add_argument("chapter", help=f"one of {', '.join(CHAPTERS)}")
+    parser.add_argument("--profile", default="study")
+    parser.add_argument("--dataset", default="", help="by default the profile's")
+    parser.add_argument("--seeds", default="", help="such as 0,1,2; by default the profile's")
+    try:
+        measure(**vars(parser.parse_args(arguments)))
+    except (ValueError, FileNotFoundError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

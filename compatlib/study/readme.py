@@ -1,0 +1,50 @@
+"""What the README takes from the published rows, a table and a picture: `python -m compatlib.study.readme`."""
+
+import os
+import sys
+from pathlib import Path
+
+from compatlib.study import claims
+from compatlib.study.artifacts import REPOSITORY
+from compatlib.study.figures.problem import cross_tests
+from compatlib.study.rows import read
+
+PICTURE = REPOSITORY / "book" / "images" / "problem.png"
+README = REPOSITORY / "README.md"
+BEGIN, END = "<!-- claims: written by `make notebooks` -->", "<!-- end of claims -->"
+
+
+def claims_table() -> str:
+    """All claims with their verdicts as a Markdown table."""
+    table = claims.table(claims.judge_published())
+    lines = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
+
+
+def updated(text: str) -> str:
+    """`text` with the present table between its two marks.
+
+    Raises:
+        ValueError: the marks are missing.
+    """
+    before, begin, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not begin or not end:
+        raise ValueError(f"the text lacks the marks {BEGIN!r} and {END!r} around its claims table")
+    return f"{before}{BEGIN}\n{claims_table()}\n{END}{after}"
+
+
+def main() -> int:
+    """Write the table into README.md and the picture beside the book; returns the exit status."""
+    text = README.read_text()
+    temporary = Path(f"{README}.{os.getpid()}")
+    temporary.write_text(updated(text))
+    os.replace(temporary, README)
+    PICTURE.parent.mkdir(exist_ok=True)
+    # Without the version of matplotlib in it, the file changes only with the picture.
+    cross_tests(read("problem").run("study", "cifar100")).savefig(PICTURE, dpi=110, metadata={"Software": None})
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,240 @@
+"""A run: one profile, data set and choice of seeds, its folder under build/, and what makes its pages fresh.
+
+A page is fresh as long as the digest of everything it depends on is the one it was executed with. The digest is
+taken over contents and not over times, so that a new clone or a saved but unchanged file repeats nothing.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import nbformat
+import yaml
+
+import compatlib
+from compatlib.study.digests import code_digest, imported_modules
+
+ROOT = Path(compatlib.__file__).resolve().parents[1]
+
+# A page computed by another version of these is another page.
+NUMERICAL_PACKAGES = ("torch", "torchvision", "numpy", "numba", "faiss-cpu", "scipy", "pandas", "matplotlib", "seaborn")
+
+# Data sets that consist of files, and the folder of each below the data folder.
+FOLDERS = {"cifar100": "cifar100", "omniglot_small": "omniglot"}
+
+# Metadata that tools write into cells while they run or show them.
+_VOLATILE = {"execution", "papermill", "scrolled", "collapsed", "ExecuteTime"}
+
+
+@dataclass(frozen=True)
+class Run:
+    """The parameters that all pages of one build share.
+
+    Args:
+        profile: name of a file in compatlib/study/profiles.
+        dataset: name of a data set; empty means the profile's.
+        seeds: text such as "0,1,2"; empty means the profile's.
+        root: the repository.
+
+    Raises:
+        ValueError: there is no such profile, or `dataset` or `seeds` cannot be read.
+    """
+
+    profile: str = "laptop"
+    dataset: str = ""
+    seeds: str = ""
+    root: Path = ROOT
+
+    def __post_init__(self):
+        profiles = sorted(path.stem for path in self.profile_folder.glob("*.yml"))
+        if self.profile not in profiles:
+            raise ValueError(f"unknown profile {self.profile!r}; the profiles are {', '.join(profiles)}")
+        if not re.fullmatch(r"[A-Za-z0-9_-]*", self.dataset):
+            raise ValueError(f"{self.dataset!r} is no name of a data set; give one such as cifar100, or nothing")
+        seeds = re.sub(r"[\s\[\]]", "", self.seeds)
+        if not re.fullmatch(r"(\d+(,\d+)*)?", seeds):
+            raise ValueError(f"seeds {self.seeds!r} cannot be read; give whole numbers with commas, such as 0,1,2")
+        object.__setattr__(self, "seeds", seeds)
+
+    @classmethod
+    def from_config(cls, config: Mapping[str, object], root: Path = ROOT) -> "Run":
+        """The run that Snakemake's `--config profile=… dataset=… seeds=…` names; values left out or empty are defaults.
+
+        Raises:
+            ValueError: as for `Run`, and for a key which is no parameter of a run.
+        """
+        unknown = sorted(set(config) - {"profile", "dataset", "seeds"})
+        if unknown:
+            raise ValueError(f"unknown configuration {', '.join(unknown)}; valid are profile, dataset and seeds")
+        return cls(root=root, **{name: str(value) for name, value in config.items() if value not in (None, "")})
+
+    @property
+    def profile_folder(self) -> Path:
+        """Where the profiles are defined."""
+        return self.root / "compatlib" / "study" / "profiles"
+
+    @property
+    def parameters(self) -> dict[str, str]:
+        """What is handed to every notebook; an empty text leaves the choice to the profile."""
+        return {"profile": self.profile, "dataset": self.dataset, "seeds": self.seeds}
+
+    @property
+    def name(self) -> str:
+        """Name of the run's folder, such as "study_cifar100_seeds-0-1-2"."""
+        seeds = f"seeds-{self.seeds.replace(',', '-')}" if self.seeds else ""
+        return "_".join(part for part in (self.profile, self.dataset, seeds) if part)
+
+    @property
+    def folder(self) -> Path:
+        """All that the build of this run writes, apart from book/chapters."""
+        return self.root / "build" / self.name
+
+    @property
+    def html(self) -> Path:
+        """The book's front page."""
+        return self.folder / "html" / "index.html"
+
+    def notebook(self, page: str) -> Path:
+        """The notebook of a page, without results.
+
+        Raises:
+            ValueError: there is no such notebook.
+        """
+        path = self.root / "notebooks" / f"{page}.ipynb"
+        if not path.is_file():
+            raise ValueError(f"there is no page {page!r}; the pages are {', '.join(page_names(self.root)) or 'none'}")
+        return path
+
+    def page(self, page: str) -> Path:
+        """Where the executed page is kept once it succeeded."""
+        return self.folder / "pages" / f"{page}.ipynb"
+
+    def log(self, page: str) -> Path:
+        """Where the page is written while it is executed, and stays when it fails; its text log lies beside it."""
+        return self.folder / "logs" / f"{page}.ipynb"
+
+
+def page_names(root: Path = ROOT) -> tuple[str, ...]:
+    """Names of all notebooks, in alphabetical order."""
+    return tuple(sorted(path.stem for path in (root / "notebooks").glob("*.ipynb")))
+
+
+def page_parts(page: str, run: Run, parameters: Mapping[str, object] | None = None) -> dict[str, str]:
+    """Digest of each thing that a page depends on, by the words in which `make status` names what changed.
+
+    Args:
+        page: name of a notebook.
+        run: what it is executed for.
+        parameters: all that was handed to the notebook, where that is other than the run's parameters.
+
+    Raises:
+        ValueError: there is no such page, or it imports what does not exist.
+    """
+    notebook = nbformat.read(run.notebook(page), as_version=4)
+    root, package = run.root, run.root / "compatlib"
+    published = root / "data" / "published"
+    return {
+        "notebook": notebook_digest(notebook),
+        "parameters": _digest(run.parameters if parameters is None else dict(parameters)),
+        "code": code_digest(notebook_imports(notebook, package), package_folder=package),
+        "profile": files_digest([run.profile_folder / f"{run.profile}.yml"], root),
+        # All chapters' rows, for a page may set its own beside another's.
+        "published rows": files_digest([*published.glob("*.csv"), *published.glob("*.json")], root),
+        "published models": files_digest((published / "models").rglob("*"), root),
+        "fixtures": files_digest((root / "data" / "fixtures").rglob("*"), root),
+        "papers' values": files_digest([root / "data" / "paper_values.csv"], root),
+        "claims": files_digest([root / "book" / "claims.yml"], root),
+        "data": data_state(run),
+        "versions": _digest({name: importlib.metadata.version(name) for name in NUMERICAL_PACKAGES}),
+    }
+
+
+def page_digest(page: str, run: Run) -> str:
+    """SHA-256 over `page_parts`: a page that was executed with another digest is stale."""
+    return parts_digest(page_parts(page, run))
+
+
+def parts_digest(parts: Mapping[str, str]) -> str:
+    """One digest for a mapping of digests, whatever its order."""
+    return _digest(dict(parts))
+
+
+def book_digest(run: Run) -> str:
+    """SHA-256 over what the HTML shows: its pages' digests, the book's sources, and the documented code."""
+    book = [path for path in (run.root / "book").rglob("*") if not {"chapters", "_build"} & set(path.parts)]
+    published = (run.root / "data" / "published").glob("*.*")
+    code = (run.root / "compatlib").rglob("*.py")
+    pages = {page: page_digest(page, run) for page in page_names(run.root)}
+    return _digest({"pages": pages, "files": files_digest([*book, *published, *code], run.root)})
+
+
+def notebook_digest(notebook: nbformat.NotebookNode) -> str:
+    """SHA-256 over the sources, kinds and metadata (tags) of all cells; outputs, counts and ids do not count."""
+    cells = [
+        (cell.cell_type, cell.source, {key: cell.metadata[key] for key in cell.metadata if key not in _VOLATILE})
+        for cell in notebook.cells
+    ]
+    return _digest(cells)
+
+
+def notebook_imports(notebook: nbformat.NotebookNode, package_folder: Path | None = None) -> tuple[str, ...]:
+    """Names of the compatlib modules that the code cells import; lines of IPython's own (% and !) are passed over."""
+    code = [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+    lines = [line for source in code for line in source.splitlines() if not line.lstrip().startswith(("%", "!"))]
+    return imported_modules("\n".join(lines), package_folder=package_folder)
+
+
+def data_folder(root: Path = ROOT) -> Path:
+    """Where data sets are looked for: $COMPATLIB_DATA, by default data/cache."""
+    return _chosen_folder("COMPATLIB_DATA", root / "data" / "cache")
+
+
+def artifacts_folder(root: Path = ROOT) -> Path:
+    """Where trained models are kept: $COMPATLIB_ARTIFACTS, by default data/cache/artifacts."""
+    return _chosen_folder("COMPATLIB_ARTIFACTS", root / "data" / "cache" / "artifacts")
+
+
+def data_files(run: Run) -> list[Path]:
+    """The files of the run's data set, in alphabetical order; none where it is embedded or was not fetched yet."""
+    dataset = run.dataset or profile_dataset(run)
+    folder = data_folder(run.root) / FOLDERS.get(dataset, dataset)
+    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+
+
+def data_state(run: Run) -> str:
+    """Digest of names, sizes and times of the files of the run's data set.
+
+    Their contents are not read: the larger sets take minutes, and this is asked before every build. A file that was
+    only touched costs one execution too many, never a stale page. Embedded data have no files; their code is digested.
+    """
+    folder = data_folder(run.root)
+    files = [
+        (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in data_files(run)
+    ]
+    return _digest([run.dataset or profile_dataset(run), files])
+
+
+def profile_dataset(run: Run) -> str:
+    """The data set that the profile names."""
+    return str(yaml.safe_load((run.profile_folder / f"{run.profile}.yml").read_text())["dataset"])
+
+
+def files_digest(paths: Iterable[Path], root: Path) -> str:
+    """SHA-256 over names and contents of those of `paths` that are files."""
+    files = sorted({path for path in paths if path.is_file() and "__pycache__" not in path.parts})
+    contents = {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+    return _digest(contents)
+
+
+def _chosen_folder(variable: str, default: Path) -> Path:
+    chosen = os.environ.get(variable)
+    return Path(chosen).expanduser().absolute() if chosen else default
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

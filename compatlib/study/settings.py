@@ -1,0 +1,192 @@
+"""Typed settings of a run: what a notebook's parameters and a profile say together.
+
+A notebook's first call is `run = settings(globals(), Knobs)`: it refuses every name and every value that it does not
+know, with the valid ones named, so that a mistyped parameter never runs with a default in its place.
+"""
+
+import re
+import types
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+
+from compatlib.data import sources
+from compatlib.models.resnet import HEADS
+from compatlib.training import Recipe
+
+PROFILES_FOLDER = Path(__file__).parent / "profiles"
+_NOTEBOOK_NAMES = {"In", "Out", "exit", "quit"}
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Network(_Strict):
+    """A backbone: `small_resnet` by `widths`, or one of torchvision's ResNets by `torchvision`."""
+
+    widths: tuple[int, ...] = (16, 32, 64)
+    blocks: int = 1
+    stem_stride: int = 1
+    dim: int = 128
+    head: Literal[HEADS] = "relu_pool"
+    torchvision: str | None = None
+
+
+class Training(_Strict):
+    """The recipe's values as a profile gives them; `compatlib.training.Recipe` checks their ranges."""
+
+    epochs: int
+    batch_size: int = 128
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float
+    momentum: float = 0.9
+    weight_decay: float = 5e-4
+    schedule: Literal["cosine", "constant"] = "cosine"
+    warmup_epochs: float = 1.0
+    precision: Literal["float32", "bfloat16"] = "float32"
+    clip_norm: float | None = None
+    label_smoothing: float = 0.0
+
+    def recipe(self) -> Recipe:
+        """The recipe of the training loop."""
+        return Recipe(**self.model_dump(exclude={"label_smoothing"}))
+
+
+class Knobs(_Strict):
+    """A chapter's own parameters; a chapter subclasses it."""
+
+
+class Settings(_Strict):
+    """Everything a run depends on: profile, data set, seeds, sizes, network and recipe.
+
+    A `validation` run trains on nine tenths of the training images and tests on the held-out tenth: for tuning.
+    """
+
+    profile: str
+    dataset: str
+    seeds: tuple[int, ...]
+    sweep_seeds: tuple[int, ...]
+    classes: int | None = None
+    train_per_class: int | None = None
+    test_per_class: int | None = None
+    image_size: int = 32
+    network: Network
+    small_network: Network
+    training: Training
+    validation: bool = False
+    knobs: SerializeAsAny[Knobs] = Field(default_factory=Knobs)  # a chapter's own are written out too
+
+    @field_validator("seeds", "sweep_seeds")
+    @classmethod
+    def _seeds(cls, seeds: tuple[int, ...]) -> tuple[int, ...]:
+        if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
+            raise ValueError(f"seeds must be different whole numbers ≥ 0, at least one; got {seeds}")
+        return seeds
+
+
+KnobsType = TypeVar("KnobsType", bound=Knobs)
+RUN_NAMES = ("profile", "dataset", "seeds")
+
+
+def profiles() -> tuple[str, ...]:
+    """Names of the profiles."""
+    return tuple(sorted(path.stem for path in PROFILES_FOLDER.glob("*.yml")))
+
+
+def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settings:
+    """Settings from a notebook's `globals()`: its parameters over the profile's values.
+
+    Args:
+        namespace: holds `profile`, `dataset`, `seeds` (a list, or text such as "0,1,2") and the chapter's knobs; an
+            empty value means the profile's. Modules, functions, classes and names with a leading underscore are not
+            parameters.
+        knobs: the chapter's own parameters and their defaults.
+
+    Raises:
+        ValueError: an unknown parameter, profile or data set, or an impossible value; the valid ones are named.
+    """
+    given = _parameters(namespace)
+    valid = (*RUN_NAMES, *knobs.model_fields)
+    unknown = sorted(set(given) - set(valid))
+    if unknown:
+        raise ValueError(f"unknown parameter {', '.join(map(repr, unknown))}; this page has {', '.join(valid)}")
+    given = {name: value for name, value in given.items() if not _empty(value)}
+    profile = load_profile(given.get("profile", "smoke"))
+    dataset = given.get("dataset", profile["dataset"])
+    if dataset not in sources.names() and not _is_folder(dataset):
+        raise ValueError(
+            f"unknown data set {dataset!r}; choose one of {', '.join(sources.names())}, or a folder of images "
+            f"under {sources.data_root()}"
+        )
+    # The sizes of a profile are those of its own data set; another one is taken whole.
+    sizes = {} if dataset == profile["dataset"] else dict.fromkeys(("classes", "train_per_class", "test_per_class"))
+    chosen = {name: given[name] for name in knobs.model_fields if name in given}
+    content = {**profile, **sizes, "dataset": dataset, "knobs": _validated(knobs, chosen, "parameter")}
+    if "seeds" in given:
+        content["seeds"] = content["sweep_seeds"] = read_seeds(given["seeds"])
+    return _validated(Settings, content, "setting")
+
+
+def _is_folder(dataset: Any) -> bool:
+    """Whether there is a folder of this plain name under the data root; a path would break names of files and rows."""
+    is_name = isinstance(dataset, str) and re.fullmatch(r"\w[\w.-]*", dataset)
+    return bool(is_name) and (sources.data_root() / dataset).is_dir()
+
+
+def load_profile(name: str) -> dict[str, Any]:
+    """A profile's values, its own name included.
+
+    Raises:
+        ValueError: no such profile; the valid ones are named.
+    """
+    if name not in profiles():
+        raise ValueError(f"unknown profile {name!r}; choose one of {', '.join(profiles())}")
+    return {"profile": name, **yaml.safe_load((PROFILES_FOLDER / f"{name}.yml").read_text())}
+
+
+def read_seeds(value: Any) -> tuple[int, ...]:
+    """Seeds from a list, a single number, or text such as "0,1,2" or "[0, 1]".
+
+    Raises:
+        ValueError: anything else.
+    """
+    if isinstance(value, int) and not isinstance(value, bool):
+        return (value,)
+    numbers = r"\s*\d+(\s*,\s*\d+)*\s*,?\s*"
+    if isinstance(value, str) and re.fullmatch(rf"{numbers}|\s*\[{numbers}\]\s*", value):
+        return tuple(int(number) for number in re.findall(r"\d+", value))
+    if isinstance(value, list | tuple) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in value):
+        return tuple(value)
+    raise ValueError(f"seeds {value!r} cannot be read; give a list such as [0, 1, 2] or text such as '0,1,2'")
+
+
+def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
+    """The plain values among a notebook's names; a kernel's own names are left out."""
+    code = types.ModuleType | types.FunctionType | types.BuiltinFunctionType | types.MethodType | type
+    return {
+        name: value
+        for name, value in namespace.items()
+        if not name.startswith("_") and name not in _NOTEBOOK_NAMES and not isinstance(value, code)
+    }
+
+
+def _empty(value: Any) -> bool:
+    return value is None or (isinstance(value, str | list | tuple) and len(value) == 0)
+
+
+Model = TypeVar("Model", bound=BaseModel)
+
+
+def _validated(model: type[Model], content: Mapping[str, Any], what: str) -> Model:
+    try:
+        return model(**content)
+    except ValidationError as error:
+        problems = "; ".join(
+            f"{what} {'.'.join(map(str, problem['loc']))!r} = {problem['input']!r}: {problem['msg']}"
+            for problem in error.errors()
+        )
+        raise ValueError(problems) from None

@@ -1,0 +1,73 @@
+"""The outputs that notebooks are committed with: executed on profile smoke, and free of all that differs by the run."""
+
+import argparse
+import os
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import nbformat
+from nbclient import NotebookClient
+
+from compatlib.study.pages import kernel_environment
+from compatlib.study.runs import ROOT, page_names
+
+# Outputs of cells with this tag are about one execution (time, commit), and are not stored.
+UNSTORED_TAG = "provenance"
+
+
+def refresh(path: Path) -> None:
+    """Execute a notebook in place with its own parameters; twice on one machine gives the same bytes.
+
+    Raises:
+        nbclient.exceptions.CellExecutionError: a cell failed; the notebook is left as it was.
+    """
+    notebook = nbformat.read(path, as_version=4)
+    with tempfile.TemporaryDirectory() as scratch, kernel_environment(Path(scratch), {}):
+        NotebookClient(
+            notebook,
+            timeout=None,
+            kernel_name="python3",
+            record_timing=False,
+            extra_arguments=["--IPKernelApp.log_level=CRITICAL"],
+            resources={"metadata": {"path": str(path.parent)}},
+        ).execute()
+    clean(notebook)
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    nbformat.write(notebook, temporary)
+    os.replace(temporary, path)
+
+
+def clean(notebook: nbformat.NotebookNode) -> None:
+    """Take out of a notebook what differs from one execution, or one machine, to the next."""
+    notebook.metadata = nbformat.from_dict(
+        {
+            "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
+            "language_info": {"name": "python"},
+        }
+    )
+    notebook.nbformat, notebook.nbformat_minor = 4, 5
+    for cell in notebook.cells:
+        for name in ("execution", "papermill", "scrolled", "collapsed", "ExecuteTime"):
+            cell.metadata.pop(name, None)
+        if cell.cell_type == "code" and UNSTORED_TAG in cell.metadata.get("tags", []):
+            cell.outputs = []
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """`python -m compatlib.study.stored [name]…`: refresh the named notebooks, by default all."""
+    parser = argparse.ArgumentParser(prog="python -m compatlib.study.stored", description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="name", help="name of a notebook; all by default")
+    names = parser.parse_args(arguments).names or page_names()
+    for name in names:
+        if name not in page_names():
+            print(f"there is no notebook {name!r}; there are {', '.join(page_names())}", file=sys.stderr)
+            return 2
+        print(f"notebooks/{name}.ipynb", flush=True)
+        refresh(ROOT / "notebooks" / f"{name}.ipynb")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

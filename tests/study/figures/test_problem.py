@@ -1,0 +1,128 @@
+"""The chapter's tables and figures, from rows made by hand."""
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+from compatlib.data.images import ImageSet
+from compatlib.study.chapters.problem import ROLES
+from compatlib.study.figures import papers, problem, tables
+from compatlib.study.rows import Rows, table
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def rows(seeds=(0, 1, 2)):
+    """Self-tests score 0.4 and more with the seed, cross-tests 0.01; chance is 0.01."""
+    base = {"profile": "study", "dataset": "cifar100", "chapter": "problem", "distance": "cosine"}
+    records = []
+    for seed in seeds:
+        for metric in ("cmc@1", "cmc@5", "map"):
+            for subset in ("all", "known", "unknown"):
+                shared = {**base, "seed": seed, "subset": subset, "metric": metric}
+                records.append({**shared, "method": "chance", "value": 0.01})
+                for query in ROLES:
+                    for gallery in ROLES:
+                        value = 0.4 + 0.01 * seed if query == gallery else 0.01
+                        cell = {"query_model": query, "gallery_model": gallery, "method": "independent"}
+                        records.append({**shared, **cell, "value": value})
+        speed = {"query_model": "new", "gallery_model": "new", "metric": "images_per_second", "value": 500.0}
+        records.append({**base, **speed, "seed": seed, "method": "independent"})
+    return Rows(table(records), {})
+
+
+def test_the_result_table_shows_mean_and_interval_over_seeds():
+    lines = problem.result_table(rows())
+    # t(0.975, 2) = 4.303 times a deviation of 1 point over the root of 3.
+    assert lines["rank 1 (%)"][0] == "41.0\u00a0±\u00a02.5"
+    assert lines["rank 1 (%)"][2] == "1.0\u00a0±\u00a00.0"
+    assert list(lines["test"][:3]) == ["self", "self", "cross"]
+    assert lines["test"].iloc[-1] == "chance"
+    assert (lines["n"] == 3).all()
+
+
+def test_a_single_seed_has_no_interval():
+    assert problem.result_table(rows(seeds=(0,)))["mAP (%)"][0] == "40.0"
+
+
+def test_the_published_study_stands_beside_the_papers_own_numbers():
+    lines = problem.beside_papers(rows()).set_index(["test", "metric"])
+    assert lines.loc[("old / old", "rank 1 (%)"), "FCT (2023)"] == "34.2"
+    assert lines.loc[("old / old", "rank 1 (%)"), "BT2"] == "33.6"
+    assert lines.loc[("new / old, independent", "rank 1 (%)"), "BT2"] == "0.8"
+    assert lines.loc[("new / old, independent", "rank 1 (%)"), "FCT (2023)"] == ""
+    assert lines.loc[("new / new (paragon)", "mAP (%)"), "this study"] == "41.0\u00a0±\u00a02.5"
+
+
+def test_without_published_rows_our_column_is_blank():
+    lines = problem.beside_papers(Rows(table([]), {}))
+    assert (lines["this study"] == "").all()
+    assert (lines["n"] == 0).all()
+
+
+def test_rows_of_another_version_are_said_to_be():
+    about = {"made_from": {"code": "a", "data": "x"}, "commit": "c", "dirty": False, "trained_on": ["cpu"]}
+    published = Rows(table([]), {"study/cifar100/0": about | {"training_seconds": {"new": 120.0}}})
+    current, other = (
+        papers.provenance_table(published, {"study/cifar100": {"code": "a"}}),
+        {"study/cifar100": {"code": "b"}},
+    )
+    assert list(current["made by"]) == ["this version"]
+    assert list(papers.provenance_table(published, other)["made by"]) == ["an earlier version (code)"]
+    assert list(current["training (minutes)"]) == ["2"]
+
+
+def test_the_bar_chart_shows_every_seed_and_the_chance_level():
+    figure = problem.cross_tests(rows())
+    assert len(figure.axes) == len(problem.CASES) + 1  # the last one holds the legend
+    for axis in figure.axes[:-1]:
+        assert [len(points.get_offsets()) for points in axis.collections] == [3, 3, 3]
+        assert any(np.allclose(line.get_ydata(), 1.0) for line in axis.lines)
+        assert [round(bar.get_height(), 6) for bar in axis.patches] == [41.0, 41.0, 1.0]
+
+
+def test_the_heat_map_has_the_self_tests_on_its_diagonal():
+    axis = problem.heat_map(rows()).axes[0]
+    shown = np.array([float(text.get_text()) for text in axis.texts]).reshape(len(ROLES), len(ROLES))
+    assert (np.diag(shown) == 41.0).all()
+    assert shown.sum() == pytest.approx(41.0 * 6 + 1.0 * 30)
+
+
+def test_ranked_galleries_mark_right_and_wrong_and_never_show_the_query_itself():
+    labels = torch.arange(12) % 2
+    images = ImageSet(torch.randint(0, 256, (12, 3, 8, 8), dtype=torch.uint8), labels, ("a", "b"))
+    embeddings = np.stack([labels.numpy(), 1 - labels.numpy()], 1).astype(np.float32) + 0.01 * np.arange(24).reshape(
+        12, 2
+    )
+    galleries = {"same": embeddings, "swapped": embeddings[:, ::-1].copy()}
+    figure = problem.ranked_galleries(images, embeddings, galleries, examples=3, distance="cosine", top=4)
+    marks = [axis.get_title() for axis in figure.axes if axis.get_title() in ("✓", "✗")]
+    assert marks == (["✓"] * 4 + ["✗"] * 4) * 3
+
+
+def test_backfilling_costs_time_at_the_measured_speed_and_bytes_by_size():
+    lines = problem.backfilling_cost(rows(), dim=128)
+    assert list(lines["embedding again"]) == ["33.3 minutes", "23.1 days"]
+    assert list(lines["float32 (GB)"]) == ["0.5", "512.0"]
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(59, "59 seconds"), (150, "2.5 minutes"), (9000, "2.5 hours")])
+def test_durations_are_in_their_largest_fitting_unit(seconds, words):
+    assert tables.duration(seconds) == words
+
+
+def test_the_worked_example_has_its_frozen_numbers():
+    lines = problem.worked_example()
+    assert list(lines["rank 1"]) == [1.0, 1.0, 0.0]
+    assert list(lines["mAP"]) == [1.0, 1.0, 0.3333]
+
+
+def test_several_values_of_a_paper_for_one_cell_are_refused():
+    with pytest.raises(ValueError, match="several values"):
+        papers._only(pd.DataFrame({"value": [1.0, 2.0]}))

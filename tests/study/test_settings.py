@@ -1,0 +1,244 @@
+"""Settings of a run: a notebook's parameters over a profile's values, and everything that is refused."""
+
+import json
+import math
+import re
+import sys
+from pathlib import Path
+from typing import Literal
+
+import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from pydantic import Field
+from traitlets.config import Config
+
+from compatlib.data import sources
+from compatlib.study import settings as module
+from compatlib.study.settings import Knobs, load_profile, profiles, read_seeds, settings
+from compatlib.training import Recipe
+
+
+class Chapter(Knobs):
+    distance: Literal["cosine", "euclidean"] = "cosine"
+    margin: float = Field(0.5, gt=0)
+    examples: int = 4
+
+
+@pytest.fixture(autouse=True)
+def data_root(tmp_path, monkeypatch):
+    """A data root with folders of images for the profile `paper` and for whoever brings their own."""
+    monkeypatch.setenv("COMPATLIB_DATA", str(tmp_path))
+    for name in ("imagenet", "my-images.v2"):
+        (tmp_path / name).mkdir()
+    return tmp_path
+
+
+def test_nothing_given_is_the_profile_smoke():
+    run = settings({})
+    assert run.profile == "smoke"
+    for name, value in load_profile("smoke").items():
+        if name not in ("network", "small_network", "training"):
+            assert getattr(run, name) == (tuple(value) if isinstance(value, list) else value)
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_every_profile_gives_settings_and_a_recipe(name):
+    run = settings({"profile": name})
+    recipe = run.training.recipe()
+    assert isinstance(recipe, Recipe)
+    assert recipe.epochs == load_profile(name)["training"]["epochs"]
+    assert recipe.learning_rate == load_profile(name)["training"]["learning_rate"]
+    assert run.network.dim == load_profile(name)["network"]["dim"]
+    assert json.loads(json.dumps(run.model_dump(mode="json")))["profile"] == name
+
+
+def test_the_five_profiles_are_there_and_the_studys_has_three_seeds():
+    assert profiles() == ("laptop", "large", "paper", "smoke", "study")
+    assert len(settings({"profile": "study"}).seeds) >= 3
+    assert settings({"profile": "study"}).dataset == "cifar100"
+
+
+@pytest.mark.parametrize("empty", ["", None, [], ()])
+def test_an_empty_value_means_the_profiles(empty):
+    given = {"profile": empty, "dataset": empty, "seeds": empty, "margin": empty, "distance": empty}
+    assert settings(given, Chapter) == settings({}, Chapter)
+
+
+def test_parameters_stand_over_the_profile():
+    run = settings({"profile": "laptop", "seeds": "4,5", "margin": 0.25, "distance": "euclidean"}, Chapter)
+    assert run.seeds == run.sweep_seeds == (4, 5)
+    assert run.classes == load_profile("laptop")["classes"]
+    assert run.knobs == Chapter(margin=0.25, distance="euclidean")
+
+
+def test_settings_written_out_hold_the_chapters_own_parameters():
+    """What rows were made from is compared in this form: a knob that is not written out would be pooled over."""
+    written = [settings({"distance": name}, Chapter).model_dump(mode="json") for name in ("cosine", "euclidean")]
+    assert written[0]["knobs"] == {"distance": "cosine", "margin": 0.5, "examples": 4}
+    assert written[0] != written[1]
+
+
+def test_another_data_set_is_taken_whole():
+    run = settings({"profile": "laptop", "dataset": "digits"})
+    assert (run.classes, run.train_per_class, run.test_per_class) == (None, None, None)
+    assert run.network == settings({"profile": "laptop"}).network
+    same = settings({"profile": "laptop", "dataset": "glyphs"})
+    assert same == settings({"profile": "laptop"})
+
+
+@pytest.mark.parametrize("name", ["seed", "Seeds", "epochs", "classes", "network", "marginn"])
+def test_an_unknown_parameter_is_refused_with_the_valid_ones(name):
+    with pytest.raises(ValueError, match=f"'{name}'; this page has profile, dataset, seeds, distance, margin, examp"):
+        settings({"profile": "smoke", name: 3}, Chapter)
+
+
+def test_an_unknown_parameter_is_refused_even_if_it_is_empty():
+    with pytest.raises(ValueError, match="'smoothing'"):
+        settings({"smoothing": ""})
+
+
+def test_an_unknown_profile_is_refused_with_the_valid_ones():
+    for name in ("huge", "../smoke", 3):
+        with pytest.raises(ValueError, match=r"unknown profile .*laptop, large, paper, smoke, study"):
+            settings({"profile": name})
+
+
+@pytest.mark.parametrize("name", ["cifar10", "../imagenet", "..", ".", "imagenet/train", 7, "a b"])
+def test_an_unknown_data_set_is_refused_with_the_valid_ones(name, data_root):
+    (data_root / "a b").mkdir()
+    (data_root / "imagenet" / "train").mkdir()
+    with pytest.raises(
+        ValueError, match=f"unknown data set {name!r}; choose one of {', '.join(sources.names())}".replace(".", r"\.")
+    ):
+        settings({"dataset": name})
+
+
+def test_a_folder_of_images_is_a_data_set():
+    assert settings({"dataset": "my-images.v2"}).dataset == "my-images.v2"
+
+
+@pytest.mark.parametrize(
+    ("given", "seeds"),
+    [
+        ("0,1,2", (0, 1, 2)),
+        (" 3 , 1 ", (3, 1)),
+        ("0,1,", (0, 1)),
+        ("7", (7,)),
+        ("[0]", (0,)),
+        ("[0, 12]", (0, 12)),
+        (3, (3,)),
+        (0, (0,)),
+        ([0, 1], (0, 1)),
+        ((5, 6), (5, 6)),
+    ],
+)
+def test_seeds_are_read_from_lists_numbers_and_text(given, seeds):
+    assert read_seeds(given) == seeds
+    assert settings({"seeds": given}).seeds == seeds
+
+
+@pytest.mark.parametrize(
+    "junk",
+    [
+        "a",
+        "0;1",
+        "0 1",
+        "-1",
+        "1.5",
+        "0,,1",
+        "[0",
+        "0]",
+        "[]",
+        "()",
+        "[[0]]",
+        1.0,
+        True,
+        [True],
+        [0.0],
+        ["0"],
+        {0: 1},
+        math.nan,
+    ],
+)
+def test_junk_seeds_are_refused(junk):
+    with pytest.raises(ValueError, match=re.escape(f"seeds {junk!r} cannot be read; give a list such as [0, 1, 2]")):
+        settings({"seeds": junk})
+
+
+@pytest.mark.parametrize("seeds", [[1, 1], "0,1,0", [-1], (0, -2), -1])
+def test_doubled_and_negative_seeds_are_refused(seeds):
+    with pytest.raises(ValueError, match=r"setting 'seeds' .*different whole numbers ≥ 0"):
+        settings({"seeds": seeds})
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"distance": "manhattan"}, r"parameter 'distance' = 'manhattan': .*'cosine' or 'euclidean'"),
+        ({"margin": -1.0}, r"parameter 'margin' = -1.0: .*greater than 0"),
+        ({"margin": "wide"}, r"parameter 'margin' = 'wide': .*number"),
+        ({"examples": 2.5}, r"parameter 'examples' = 2.5: .*integer"),
+    ],
+)
+def test_impossible_values_of_a_chapters_parameters_are_refused(given, words):
+    with pytest.raises(ValueError, match=words):
+        settings(given, Chapter)
+
+
+def test_several_problems_are_told_at_once():
+    with pytest.raises(ValueError, match=r"'distance'.*; parameter 'margin'"):
+        settings({"distance": "x", "margin": 0.0}, Chapter)
+
+
+def test_settings_cannot_be_changed():
+    run = settings({}, Chapter)
+    for changed, name in ((run, "profile"), (run.knobs, "margin"), (run.training, "epochs")):
+        with pytest.raises(ValueError, match="frozen"):
+            setattr(changed, name, 1)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("epochs: 3", "setting 'epochs' = 3: Extra inputs"),
+        ("training: {epochs: 3}", "setting 'training.learning_rate'"),
+        ("training: {epochs: 3, learning_rate: 0.1, lr: 0.1}", "setting 'training.lr' = 0.1: Extra inputs"),
+        ("network: {head: relu}", r"setting 'network.head' = 'relu': .*'relu_pool' or 'linear_bn'"),
+        ("seeds: []", "setting 'seeds'"),
+    ],
+)
+def test_a_mistyped_profile_is_refused(tmp_path, monkeypatch, line, words):
+    text = (module.PROFILES_FOLDER / "smoke.yml").read_text()
+    name = line.partition(":")[0]
+    kept = [other for other in text.splitlines() if not other.startswith(f"{name}:")]
+    (tmp_path / "mine.yml").write_text("\n".join([*kept, line]))
+    monkeypatch.setattr(module, "PROFILES_FOLDER", tmp_path)
+    with pytest.raises(ValueError, match=words):
+        settings({"profile": "mine"})
+
+
+def test_modules_functions_classes_and_private_names_are_no_parameters():
+    namespace = {
+        "json": json,
+        "Path": Path,
+        "settings": settings,
+        "len": len,
+        "method": Path("a").exists,
+        "_private": 1,
+        "__name__": "__main__",
+        "In": [""],
+        "Out": {1: 2},
+        "exit": object(),
+        "quit": object(),
+        "profile": "laptop",
+    }
+    assert settings(namespace).profile == "laptop"
+
+
+def test_a_real_shells_own_names_are_no_parameters(monkeypatch):
+    for name in ("displayhook", "excepthook"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
+    shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
+    assert {"In", "Out", "get_ipython", "exit", "open"} <= set(shell.user_ns)
+    assert settings(shell.user_ns | {"seeds": "3"}).seeds == (3,)

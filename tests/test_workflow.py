@@ -1,0 +1,264 @@
+"""The whole workflow, as a reader calls it: from notebooks to HTML, again, interrupted, failing, and on a queue."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from compatlib.study.publish import remote_loads
+from compatlib.study.runs import page_names
+
+# Patience is for a busy machine; on two cores that are free all of it takes three minutes.
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1_200)]
+
+PROJECT = Path(__file__).resolve().parents[1]
+PATIENCE = 1_000
+
+
+def command(*words: str) -> list[str]:
+    return [sys.executable, "-m", "compatlib.study.workflow", *words, "--profile", "smoke", "--cores", "4"]
+
+
+def start(root: Path, *words: str, **environment: str) -> subprocess.Popen:
+    """Begin a build in a group of its own, as a terminal does."""
+    return subprocess.Popen(
+        command(*words),
+        cwd=root,
+        env=os.environ | {"PYTHONPATH": str(root), "COMPATLIB_BUILD": ""} | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def build(root: Path, *words: str, status: int = 0, **environment: str) -> str:
+    """What a build said."""
+    process = start(root, *words, **environment)
+    told, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == status, told
+    return told
+
+
+def executed(told: str) -> list[str]:
+    """Pages that were executed, in order."""
+    return re.findall(r"^(\w+) +100% \| done in", told, flags=re.MULTILINE)
+
+
+def times(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
+
+
+def wait_for(path: Path, process: subprocess.Popen) -> None:
+    deadline = time.monotonic() + PATIENCE
+    while not path.exists():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.fixture
+def hold(repository):
+    """As long as this file is there, page `first` does not end."""
+    path = repository / "hold"
+    path.touch()
+    return path
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of what the project's book is made from, without anything that was built."""
+    root = tmp_path_factory.mktemp("project") / "compatlib"
+    ignored = shutil.ignore_patterns("__pycache__", "chapters.tmp", "_build", "cache", ".ipynb_checkpoints")
+    for name in ("compatlib", "notebooks", "book", "data", "executors"):
+        shutil.copytree(PROJECT / name, root / name, ignore=ignored)
+    shutil.rmtree(root / "book" / "chapters", ignore_errors=True)
+    for name in ("Snakefile", "README.md", "pyproject.toml", "requirements.txt"):
+        shutil.copy(PROJECT / name, root / name)
+    return root
+
+
+def test_the_projects_book_on_smoke(project):
+    """Every notebook, then the HTML with no warning and nothing from a network; a second call runs nothing."""
+    told = build(project, "book")
+    folder = project / "build" / "smoke"
+    assert sorted(executed(told)) == list(page_names())
+    assert sorted(path.stem for path in (project / "book" / "chapters").iterdir()) == list(page_names())
+    assert str(folder / "html" / "index.html") in told
+    assert remote_loads(folder / "html") == []
+    for page in page_names():
+        text = (folder / "html" / "chapters" / f"{page}.html").read_text()
+        assert ("_static/mathjax/tex-chtml.js" in text) == ('class="math' in text)
+    before = times(folder)
+    again = build(project, "book")
+    assert "Nothing to be done" in again
+    assert times(folder) == before
+
+
+def test_only_what_changed_is_executed_again(repository):
+    assert sorted(executed(build(repository, "book"))) == ["first", "second"]
+    second = repository / "build" / "smoke" / "pages" / "second.ipynb"
+    made = second.stat().st_mtime_ns
+    (repository / "compatlib" / "example.py").write_text("value = 2\n")
+    assert executed(build(repository, "book")) == ["first"]
+    assert second.stat().st_mtime_ns == made
+    assert (repository / "build" / "smoke" / "html" / "chapters" / "first.html").read_text().count(">2\n") == 1
+    for path in (*repository.glob("notebooks/*"), repository / "compatlib" / "example.py"):
+        path.touch()
+    assert "Nothing to be done" in build(repository, "book")
+    (repository / "compatlib" / "example.py").write_text('"""Words."""\n\nvalue = 2  # two\n')
+    told = build(repository, "book")  # the HTML documents the code
+    assert executed(told) == []
+    assert "building the HTML" in told
+
+
+def test_lost_records_of_snakemake_leave_no_stale_page(repository):
+    build(repository, "page", "first")
+    shutil.rmtree(repository / ".snakemake")
+    (repository / "compatlib" / "example.py").write_text("value = 2\n")
+    assert executed(build(repository, "page", "first")) == ["first"]
+
+
+def test_failing_page_stops_the_build_is_kept_and_takes_the_book_away(repository, write_notebook):
+    build(repository, "book")
+    folder = repository / "build" / "smoke"
+    write_notebook(repository / "notebooks" / "second.ipynb", "rows = []", "rows[3]")
+    told = build(repository, "book", status=1)
+    assert "page second failed: notebooks/second.ipynb, cell 4 of 4, which begins\n    rows[3]" in told
+    assert "IndexError: list index out of range" in told
+    assert "kept for a look: build/smoke/logs/second.ipynb" in told
+    kept = json.loads((folder / "logs" / "second.ipynb").read_text())
+    assert "IndexError" in [output.get("ename") for cell in kept["cells"] for output in cell.get("outputs", [])]
+    assert not (folder / "pages" / "second.ipynb").exists()
+    assert not (folder / "html").exists()
+    write_notebook(repository / "notebooks" / "second.ipynb", "rows = []")
+    assert executed(build(repository, "book")) == ["second"]
+    assert (folder / "html" / "index.html").exists()
+
+
+def test_warning_of_sphinx_is_an_error(repository):
+    (repository / "book" / "intro.md").write_text("# A book\n\nSee {doc}`chapters/absent`.\n")
+    told = build(repository, "book", status=1)
+    assert "unknown document" in told
+    assert "a warning is an error here" in told
+    assert not (repository / "build" / "smoke" / "html").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGKILL])
+def test_interrupted_build_goes_on_with_the_next_call(repository, hold, number):
+    """A page that was finished stays, the one that was at work is executed again, and nothing must be unlocked."""
+    build(repository, "page", "second")
+    process = start(repository, "book")
+    wait_for(repository / "build" / "smoke" / "logs" / "first.ipynb", process)
+    os.killpg(process.pid, number)
+    told, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode in {130, -signal.SIGKILL}, told
+    hold.unlink()
+    assert executed(build(repository, "book")) == ["first"]
+    assert (repository / "build" / "smoke" / "html" / "index.html").exists()
+
+
+def test_one_page_alone_with_its_own_seeds(repository):
+    told = build(repository, "page", "second", "--seeds", "0,1", "--dataset", "digits")
+    assert executed(told) == ["second"]
+    page = repository / "build" / "smoke_digits_seeds-0-1" / "pages" / "second.ipynb"
+    assert "smoke digits 0,1" in page.read_text()
+    assert str(page) in told
+    assert not (page.parent / "first.ipynb").exists()
+
+
+QUEUE = """#!/bin/sh
+# Stands for a queue: the job begins by itself, its number is its process, its exit status is remembered.
+for script; do :; done
+( sh "$script" > "$script.out" 2>&1; echo $? > "{folder}/$$" ) &
+echo $$
+echo "$*" >> "{folder}/submitted"
+"""
+STATE = """#!/bin/sh
+for job; do :; done
+job=${{job#--jobs=}}
+[ -e "{folder}/$job" ] || {{ echo RUNNING; exit; }}
+case "$(cat "{folder}/$job")" in 0) echo COMPLETED ;; *) echo FAILED ;; esac
+"""
+
+
+@pytest.fixture
+def queue(tmp_path, repository):
+    """A folder with commands that behave as Slurm's do, and the record of what was submitted."""
+    folder = tmp_path / "queue"
+    folder.mkdir()
+    with (repository / "executors" / "slurm" / "config.yaml").open("a") as file:
+        file.write("seconds-between-status-checks: 1\n")
+    for name, text in (("sbatch", QUEUE), ("sacct", STATE), ("scancel", "#!/bin/sh\n")):
+        (folder / name).write_text(text.format(folder=folder))
+        (folder / name).chmod(0o755)
+    return folder
+
+
+def test_pages_are_executed_by_a_queue(repository, queue):
+    """Snakemake's plug-in for queues submits each page; the book is built here."""
+    path = f"{queue}{os.pathsep}{os.environ['PATH']}"
+    told = build(repository, "book", "--executor", "executors/slurm", PATH=path)
+    submitted = (queue / "submitted").read_text().splitlines()
+    assert len(submitted) == 2
+    assert all("--job-name=execute --cpus-per-task=2" in line for line in submitted)
+    for page in ("first", "second"):
+        assert executed((repository / "build" / "smoke" / "logs" / f"{page}.log").read_text()) == [page]
+    assert (repository / "build" / "smoke" / "html" / "index.html").exists()
+    assert "building the HTML" in told
+
+
+def test_page_that_fails_on_a_queue_is_told_here(repository, queue, write_notebook):
+    write_notebook(repository / "notebooks" / "second.ipynb", "1 / 0")
+    path = f"{queue}{os.pathsep}{os.environ['PATH']}"
+    told = build(repository, "page", "second", "--executor", "executors/slurm", status=1, PATH=path)
+    assert "page second failed: notebooks/second.ipynb, cell 3 of 3" in told
+    assert "ZeroDivisionError: division by zero" in told
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["page", "third"], "there is no page 'third'; the pages are first, second"),
+        (["book", "--seeds", "x"], "seeds 'x' cannot be read"),
+        (["book", "--dataset", "omniglot_small"], "images_background_small1.zip is missing; get it from"),
+    ],
+)
+def test_what_cannot_be_built_is_refused_at_once(repository, words, told):
+    assert told in build(repository, *words, status=2, COMPATLIB_DATA=str(repository / "no data"))
+    assert not (repository / "build").exists()
+
+
+@pytest.fixture
+def other_python(tmp_path):
+    path = tmp_path / "python3"
+    path.write_text("#!/bin/sh\necho 3.12.4\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_make_refuses_another_python(repository, other_python):
+    words = ["make", "book", f"PYTHON={other_python}"]
+    done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert f"compatlib needs Python 3.11, and there is none here: {other_python} is 3.12.4" in done.stderr
+    assert "make book PYTHON=/path/to/python3.11" in done.stderr
+    assert not (repository / ".venv").exists()
+
+
+def test_make_keeps_what_is_costly_when_it_cleans(repository):
+    kept = ["data/cache/artifacts/key.safetensors", "data/cache/cifar100/train-0.npz", "data/published/first.csv"]
+    gone = ["build/smoke/pages/first.ipynb", "build/bench.csv", "book/chapters/first.ipynb", ".snakemake/log/x"]
+    for name in (*kept, *gone):
+        (repository / name).parent.mkdir(parents=True, exist_ok=True)
+        (repository / name).touch()
+    subprocess.run(["make", "clean"], cwd=repository, check=True, capture_output=True)
+    assert [name for name in (*kept, *gone) if (repository / name).exists()] == kept
