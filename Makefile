@@ -96,6 +96,7 @@ notebooks: $(ENVIRONMENT)
 	@$(RUN) -m compatlib.study.stored $(NAME)
 	@$(RUN) -m compatlib.study.readme
 
+rows: PROFILE = study
 rows: $(ENVIRONMENT)
 	@$(RUN) -m compatlib.study.measure '$(NAME)' $(PARAMETERS)
 	@$(RUN) -m compatlib.study.readme

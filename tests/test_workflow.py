@@ -127,6 +127,14 @@ def test_lost_records_of_snakemake_leave_no_stale_page(repository):
     assert executed(build(repository, "page", "first")) == ["first"]
 
 
+def test_damaged_page_is_executed_again(repository):
+    build(repository, "page", "first")
+    page = repository / "build" / "smoke" / "pages" / "first.ipynb"
+    page.write_text("{")
+    assert executed(build(repository, "page", "first")) == ["first"]
+    assert json.loads(page.read_text())["cells"]
+
+
 def test_failing_page_stops_the_build_is_kept_and_takes_the_book_away(repository, write_notebook):
     build(repository, "book")
     folder = repository / "build" / "smoke"
@@ -252,6 +260,13 @@ def test_make_refuses_another_python(repository, other_python):
     assert f"compatlib needs Python 3.11, and there is none here: {other_python} is 3.12.4" in done.stderr
     assert "make book PYTHON=/path/to/python3.11" in done.stderr
     assert not (repository / ".venv").exists()
+
+
+@pytest.mark.parametrize(("words", "profile"), [([], "study"), (["PROFILE=laptop"], "laptop")])
+def test_rows_are_those_of_the_study_unless_told_otherwise(repository, words, profile):
+    command = ["make", "--dry-run", "rows", "RUN=python", "NAME=problem", *words]
+    told = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout
+    assert f"compatlib.study.measure 'problem' --profile '{profile}'" in told
 
 
 def test_make_keeps_what_is_costly_when_it_cleans(repository):

@@ -1,6 +1,5 @@
 """Claims and their verdicts: what a paper states, the rows that speak of it, and what they say."""
 
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,9 +12,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from compatlib.evaluation.statistics import Paired, Verdict, verdict
 from compatlib.study.artifacts import REPOSITORY
+from compatlib.study.chapters import bct, problem
 from compatlib.study.figures.tables import show
-from compatlib.study.rows import COLUMNS, GROUP, Rows, read
+from compatlib.study.rows import COLUMNS, GROUP, Rows, made_by, read
+from compatlib.study.sidecars import current_versions
 
+CHAPTERS = {chapter.CHAPTER: chapter for chapter in (problem, bct)}
 CLAIMS_FILE = REPOSITORY / "book" / "claims.yml"
 MEASUREMENTS = {
     "direction": (2, 2, "two cells"),
@@ -64,12 +66,16 @@ class Claim(BaseModel):
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim, the profile and data set it was measured on, and the verdict; None where it was not measured."""
+    """A claim, the profile and data set it was measured on, and the verdict; None where it was not measured.
+
+    is_earlier: whether an earlier version of the study's settings or code made the rows.
+    """
 
     claim: Claim
     profile: str
     dataset: str
     verdict: Verdict | None
+    is_earlier: bool = False
 
 
 def load(chapter: str | None = None, path: Path = CLAIMS_FILE) -> list[Claim]:
@@ -97,14 +103,14 @@ def load(chapter: str | None = None, path: Path = CLAIMS_FILE) -> list[Claim]:
     return [claim for claim in claims if chapter in (None, claim.chapter)]
 
 
-def judge(claim: Claim, measured: Rows, profile: str, dataset: str) -> Judged:
+def judge(claim: Claim, measured: Rows, profile: str, dataset: str, current: Mapping[str, Any] | None = None) -> Judged:
     """The verdict on a claim from the rows of one profile and data set; rows of different ones are never pooled.
 
-    A claim whose rows are missing is not measured. Rows made by different code or settings are not paired either:
-    only the largest group of seeds whose sidecar entries agree is used.
+    A claim whose rows are missing is not measured. Rows made by different code or settings are not paired either, see
+    `Rows.comparable`, which `current` is for; without it nothing is known to be of an earlier version.
     """
-    own = measured.run(profile, dataset)
-    own = Rows(own.frame[own.frame["seed"].isin(comparable_seeds(own.sidecar))], own.sidecar)
+    own = measured.run(profile, dataset).comparable(current)
+    is_earlier = bool(current) and not all(made_by(about["made_from"], current) for about in own.sidecar.values())
     try:
         values = [own.by_seed(**cell) for cell in claim.cells()]
         chance = _chance_level(claim, own) if claim.kind == "at_chance" else None
@@ -113,7 +119,7 @@ def judge(claim: Claim, measured: Rows, profile: str, dataset: str) -> Judged:
         if "no row has" not in str(error):
             raise ValueError(f"claim {claim.id}: {error}") from error
         return Judged(claim, profile, dataset, None)
-    return Judged(claim, profile, dataset, outcome)
+    return Judged(claim, profile, dataset, outcome, is_earlier)
 
 
 def judge_published(folder: Path | None = None) -> list[Judged]:
@@ -121,18 +127,11 @@ def judge_published(folder: Path | None = None) -> list[Judged]:
     judged = []
     for claim in load():
         published = read(claim.chapter, folder)
-        runs = sorted({tuple(group.split("/")[:2]) for group in published.sidecar})
-        judged += [judge(claim, published, *run) for run in runs] or [Judged(claim, "", "", None)]
+        versions = current_versions(published, CHAPTERS[claim.chapter])
+        judged += [
+            judge(claim, published, *run.split("/"), current=version) for run, version in sorted(versions.items())
+        ] or [Judged(claim, "", "", None)]
     return judged
-
-
-def comparable_seeds(sidecar: Mapping[str, Mapping[str, Any]]) -> list[int]:
-    """The largest group of seeds whose rows have the same settings, code and data."""
-    entries: dict[str, list[int]] = {}
-    for group, about in sidecar.items():
-        made_from = json.dumps(about["made_from"], sort_keys=True)
-        entries.setdefault(made_from, []).append(int(group.rpartition("/")[2]))
-    return sorted(max(entries.values(), key=len, default=[]))
 
 
 def table(judged: list[Judged]) -> pd.DataFrame:
@@ -142,6 +141,7 @@ def table(judged: list[Judged]) -> pd.DataFrame:
 
 def _line(each: Judged) -> dict[str, str]:
     measured_on = f"{each.dataset} ({each.profile})" if each.profile else ""
+    measured_on += ", by an earlier version" if each.is_earlier else ""
     line = {"claim": each.claim.statement, "paper": each.claim.paper, "measured on": measured_on}
     if each.verdict is None:
         return line | {"n": "0", "difference (points)": "", "verdict": "not measured"}

@@ -3,6 +3,9 @@
 A digest is taken over syntax trees without docstrings and comments, so that words may be improved without training a
 model again. Imports are read from the source and never executed; a module that is imported by a name computed at
 run time (`importlib.import_module`) is not seen, and must be named by the caller.
+
+Of the package that is running, the sources are read once, when this module is imported: a file that is edited while a
+run is at work must not be taken for the code that made the run's results.
 """
 
 import ast
@@ -14,6 +17,7 @@ from pathlib import Path
 import compatlib
 
 PACKAGE = "compatlib"
+_RUNNING = {path: path.read_bytes() for path in Path(compatlib.__file__).parent.rglob("*.py")}
 
 
 def module_closure(names: Iterable[str], *, package_folder: Path | None = None) -> tuple[str, ...]:
@@ -125,14 +129,14 @@ def _resolve(statements: Iterable[tuple[int, str, str | None]], *, package: str,
 
 
 def _read(path: Path) -> tuple[str, tuple[tuple[int, str, str | None], ...]]:
-    """Digest of a file's syntax tree, and its import statements; parsed again only when the file changed."""
-    state = path.stat()
-    return _parse(path, state.st_mtime_ns, state.st_size)
+    """Digest of a file's syntax tree, and its import statements."""
+    running = _RUNNING.get(path)
+    return _parse(path.read_bytes() if running is None else running, str(path))
 
 
 @cache
-def _parse(path: Path, _mtime_ns: int, _size: int) -> tuple[str, tuple[tuple[int, str, str | None], ...]]:
-    tree = ast.parse(path.read_bytes(), filename=str(path))
+def _parse(source: bytes, name: str) -> tuple[str, tuple[tuple[int, str, str | None], ...]]:
+    tree = ast.parse(source, filename=name)
     statements = tuple(_import_statements(tree))
     dump = ast.dump(_WithoutDocstrings().visit(tree))
     return hashlib.sha256(dump.encode()).hexdigest(), statements

@@ -6,8 +6,9 @@ from pathlib import Path
 
 from compatlib.study import claims
 from compatlib.study.artifacts import REPOSITORY
+from compatlib.study.chapters import problem
 from compatlib.study.figures.problem import cross_tests
-from compatlib.study.rows import read
+from compatlib.study.sidecars import published
 
 PICTURE = REPOSITORY / "book" / "images" / "problem.png"
 README = REPOSITORY / "README.md"
@@ -42,7 +43,7 @@ def main() -> int:
     os.replace(temporary, README)
     PICTURE.parent.mkdir(exist_ok=True)
     # Without the version of matplotlib in it, the file changes only with the picture.
-    cross_tests(read("problem").run("study", "cifar100")).savefig(PICTURE, dpi=110, metadata={"Software": None})
+    cross_tests(published(problem, "study", "cifar100")).savefig(PICTURE, dpi=110, metadata={"Software": None})
     return 0
 
 

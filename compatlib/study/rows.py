@@ -70,6 +70,23 @@ class Rows:
         sidecar = {g: about for g, about in self.sidecar.items() if g.rpartition("/")[0] == f"{profile}/{dataset}"}
         return Rows(frame, sidecar)
 
+    def comparable(self, current: Mapping[str, Any] | None = None) -> "Rows":
+        """The seeds whose rows have the same settings, code and data, of rows of one profile and data set.
+
+        Args:
+            current: what this version of the study would make them from (`sidecars.current_versions`). Its own seeds
+                are taken where there are any, else those of the largest group that agree, the lowest seed's of equal
+                ones.
+        """
+        versions: dict[str, list[int]] = {}
+        for group in sorted(self.sidecar, key=_seed_of):
+            made_from = self.sidecar[group]["made_from"]
+            name = "current" if made_by(made_from, current) else json.dumps(made_from, sort_keys=True)
+            versions.setdefault(name, []).append(_seed_of(group))
+        seeds = versions.get("current") or max(versions.values(), key=len, default=[])
+        sidecar = {group: about for group, about in self.sidecar.items() if _seed_of(group) in seeds}
+        return Rows(self.frame[self.frame["seed"].isin(seeds)], sidecar)
+
     def by_seed(self, **wanted: Any) -> pd.Series:
         """Value by seed of the one cell that `wanted` picks.
 
@@ -81,6 +98,11 @@ class Rows:
         if differing or chosen["seed"].duplicated().any():
             raise ValueError(f"{wanted} picks rows of several cells, which differ in {differing}; say which")
         return chosen.set_index("seed")["value"].sort_index()
+
+
+def made_by(made_from: Mapping[str, Any], version: Mapping[str, Any] | None) -> bool:
+    """Whether rows were made by this version of settings and code; of data too, where the version tells of them."""
+    return bool(version) and all(made_from.get(part) == value for part, value in version.items())
 
 
 def table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
@@ -167,6 +189,10 @@ def groups(frame: pd.DataFrame) -> list[str]:
     return [
         f"{profile}/{dataset}/{seed}" for profile, dataset, seed in zip(*(frame[name] for name in GROUP), strict=True)
     ]
+
+
+def _seed_of(group: str) -> int:
+    return int(group.rpartition("/")[2])
 
 
 def _typed(frame: pd.DataFrame) -> pd.DataFrame:

@@ -54,7 +54,7 @@ class Run:
         profiles = sorted(path.stem for path in self.profile_folder.glob("*.yml"))
         if self.profile not in profiles:
             raise ValueError(f"unknown profile {self.profile!r}; the profiles are {', '.join(profiles)}")
-        if not re.fullmatch(r"[A-Za-z0-9_-]*", self.dataset):
+        if not re.fullmatch(r"(\w[\w.-]*)?", self.dataset):
             raise ValueError(f"{self.dataset!r} is no name of a data set; give one such as cifar100, or nothing")
         seeds = re.sub(r"[\s\[\]]", "", self.seeds)
         if not re.fullmatch(r"(\d+(,\d+)*)?", seeds):

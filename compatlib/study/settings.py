@@ -4,6 +4,7 @@ A notebook's first call is `run = settings(globals(), Knobs)`: it refuses every 
 know, with the valid ones named, so that a mistyped parameter never runs with a default in its place.
 """
 
+import ast
 import re
 import types
 from collections.abc import Mapping
@@ -19,6 +20,7 @@ from compatlib.training import Recipe
 
 PROFILES_FOLDER = Path(__file__).parent / "profiles"
 _NOTEBOOK_NAMES = {"In", "Out", "exit", "quit"}
+_INJECTED = "# Parameters\n"  # with which papermill begins the cell that it adds
 
 
 class _Strict(BaseModel):
@@ -111,7 +113,7 @@ def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settin
     """
     given = _parameters(namespace)
     valid = (*RUN_NAMES, *knobs.model_fields)
-    unknown = sorted(set(given) - set(valid))
+    unknown = sorted((set(given) | _injected(namespace)) - set(valid))
     if unknown:
         raise ValueError(f"unknown parameter {', '.join(map(repr, unknown))}; this page has {', '.join(valid)}")
     given = {name: value for name, value in given.items() if not _empty(value)}
@@ -172,6 +174,14 @@ def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
         for name, value in namespace.items()
         if not name.startswith("_") and name not in _NOTEBOOK_NAMES and not isinstance(value, code)
     }
+
+
+def _injected(namespace: Mapping[str, Any]) -> set[str]:
+    """Names that papermill has set, whatever they hold by now: an import may have taken a mistyped one's place."""
+    cells = [source for source in namespace.get("In", ()) if source.startswith(_INJECTED)]
+    statements = [statement for source in cells for statement in ast.parse(source).body]
+    assigned = [statement for statement in statements if isinstance(statement, ast.Assign)]
+    return {target.id for statement in assigned for target in statement.targets if isinstance(target, ast.Name)}
 
 
 def _empty(value: Any) -> bool:

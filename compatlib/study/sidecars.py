@@ -9,7 +9,7 @@ from compatlib.study import models
 from compatlib.study.artifacts import Artifact
 from compatlib.study.digests import code_digest, module_digest
 from compatlib.study.provenance import device, source_commit, versions
-from compatlib.study.rows import Rows
+from compatlib.study.rows import Rows, read
 from compatlib.study.settings import Knobs, Settings, settings
 
 
@@ -50,6 +50,18 @@ def current_versions(published: Rows, chapter: Any) -> dict[str, dict[str, Any]]
         run = settings({"profile": profile, "dataset": dataset}, getattr(chapter, "Knobs", Knobs))
         current[name] = chapter.version(run)
     return current
+
+
+def published(chapter: Any, profile: str, dataset: str) -> Rows:
+    """A chapter's published rows of one profile and data set, those of one version only: see `Rows.comparable`.
+
+    Args:
+        chapter: the chapter's module.
+        profile: whose rows.
+        dataset: of which data set.
+    """
+    own = read(chapter.CHAPTER).run(profile, dataset)
+    return own.comparable(current_versions(own, chapter).get(f"{profile}/{dataset}"))
 
 
 def data_digests(run: Settings) -> dict[str, str]:

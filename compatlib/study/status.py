@@ -18,7 +18,7 @@ COLUMNS = ("run", "what", "profile", "dataset", "seeds", "commit", "age", "state
 def status(root: Path = ROOT) -> pd.DataFrame:
     """One row for each executed page, failed page and book: `COLUMNS`, all in words.
 
-    `state` is "fresh", "stale: " with what changed, or "failed".
+    `state` is "fresh", "stale: " with what changed, "failed", or "damaged": executed, but it cannot be read.
     """
     rows = []
     for folder in sorted((root / "build").glob("*/")):
@@ -52,7 +52,9 @@ def _pages(run: Run) -> list[str]:
 def _page_row(run: Run, page: str) -> dict[str, str]:
     metadata = page_metadata(run.page(page))
     if metadata is None:
-        return _row(run, page, "", _age(run.log(page).with_suffix(".failed.txt").stat().st_mtime), "failed")
+        failure = run.log(page).with_suffix(".failed.txt")
+        path, state = (failure, "failed") if failure.exists() else (run.page(page), "damaged")
+        return _row(run, page, "", _age(path.stat().st_mtime), state)
     changed = changed_parts(page, run) if page in page_names(run.root) else ("notebook",)
     state = f"stale: {', '.join(changed)} changed" if changed else "fresh"
     return _row(run, page, _commit(metadata), _age(metadata["finished"]), state)

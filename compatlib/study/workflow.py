@@ -64,8 +64,8 @@ def withdraw_stale(run: Run, pages: Sequence[str]) -> None:
     So that nobody takes an earlier book for this one while, or after, the build of this one fails.
     """
     for page in pages:
-        if changed_parts(page, run):
-            run.page(page).unlink()
+        if changed_parts(page, run) != ():  # None: no page there, or one that cannot be read
+            run.page(page).unlink(missing_ok=True)
     about = html_metadata(run)
     if run.html.parent.is_dir() and (about is None or about["digest"] != book_digest(run)):
         shutil.rmtree(run.html.parent)

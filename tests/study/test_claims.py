@@ -8,7 +8,7 @@ import yaml
 from scipy import stats
 
 from compatlib.study import claims, rows
-from compatlib.study.claims import Claim, comparable_seeds, judge, load, table
+from compatlib.study.claims import Claim, judge, load, table
 from compatlib.study.rows import Rows, groups
 
 CLAIM = {
@@ -185,12 +185,33 @@ def test_rows_that_were_made_otherwise_are_not_paired():
     assert judged.links[0].mean == pytest.approx(0.1)
 
 
-def test_the_largest_group_of_seeds_that_agree_is_used():
-    sidecar = {f"study/cifar100/{seed}": {"made_from": {"code": seed in (3, 10), "x": 1}} for seed in (0, 3, 5, 7, 10)}
-    assert comparable_seeds(sidecar) == [0, 5, 7]
-    assert comparable_seeds({}) == []
-    reordered = {"p/d/0": {"made_from": {"a": 1, "b": 2}}, "p/d/1": {"made_from": {"b": 2, "a": 1}}}
-    assert comparable_seeds(reordered) == [0, 1]
+@pytest.mark.parametrize(
+    ("current", "seeds", "words"),
+    [("newer", [3, 4], ""), ("older", [0, 1, 2], ""), ("newest", [0, 1, 2], ", by an earlier version")],
+)
+def test_the_present_versions_rows_come_first_and_earlier_ones_are_said_to_be(current, seeds, words):
+    found = measured(a=[0.2, 0.2, 0.2, 0.9, 0.9], b=[0.1] * 5)
+    made = {f"study/cifar100/{seed}": {"made_from": {"code": "newer" if seed > 2 else "older"}} for seed in range(5)}
+    judged = judge(claim(), Rows(found.frame, made), "study", "cifar100", {"code": current})
+    assert list(judged.verdict.links[0].differences) == seeds
+    assert table([judged]).loc[0, "measured on"] == f"cifar100 (study){words}"
+
+
+def test_published_verdicts_tell_of_an_earlier_version(tmp_path):
+    """The committed rows, as if other code had made them."""
+    for chapter, module in claims.CHAPTERS.items():
+        published = rows.read(chapter)
+        earlier = {g: a | {"made_from": a["made_from"] | {"code": ["other"]}} for g, a in published.sidecar.items()}
+        rows.publish(chapter, Rows(published.frame, earlier), tmp_path)
+        assert chapter == module.CHAPTER
+    judged = claims.judge_published(tmp_path)
+    assert judged
+    assert all(each.is_earlier for each in judged)
+    assert table(judged)["measured on"].str.endswith(", by an earlier version").all()
+
+
+def test_every_chapter_that_has_claims_has_its_module():
+    assert {each.chapter for each in load()} <= set(claims.CHAPTERS)
 
 
 # What is not measured, and what is an error.

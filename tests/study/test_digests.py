@@ -80,6 +80,31 @@ def test_closure_is_what_python_loads(package):
     assert module_closure(["compatlib.top"], package_folder=package) == tuple(loaded.stdout.split())
 
 
+DIGESTS = """
+from pathlib import Path
+import compatlib
+from compatlib.study.digests import code_digest, module_digest
+def now():
+    return code_digest(["compatlib.training"]), module_digest("compatlib.checkpoints")
+"""
+EDIT = """
+before = now()
+with (Path(compatlib.__file__).parent / "checkpoints.py").open("a") as file:
+    file.write("edited = True")
+assert now() == before
+"""
+
+
+def test_an_edit_during_a_run_is_not_taken_for_the_code_that_runs(repository):
+    """A training of an hour ends with the digest of what it began with; the next run has another."""
+
+    def call(code: str) -> str:
+        command = [sys.executable, "-c", f"{DIGESTS}{code}print(now())"]
+        return subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout
+
+    assert call(EDIT) != call("")
+
+
 @pytest.mark.parametrize("name", ["compatlib.absent", "numpy", "compatlib.flat.value", ""])
 def test_unknown_module_is_refused_by_name(package, name):
     with pytest.raises(ValueError, match=f"{name!r}, imported by the caller, is no module"):

@@ -86,6 +86,41 @@ def test_a_cell_is_a_value_a_seed_in_the_order_of_seeds():
     assert list(cell.index) == [0, 1, 2]
 
 
+def versions(**made_from: dict) -> Rows:
+    """A row for each seed, `seed_3={…}`, made from what is given."""
+    seeds = {int(name.removeprefix("seed_")): about for name, about in made_from.items()}
+    frame = table([record(seed / 10, seed) for seed in seeds])
+    return Rows(frame, {f"study/cifar100/{seed}": {"made_from": about} for seed, about in seeds.items()})
+
+
+def shown_seeds(measured: Rows, current: dict | None = None) -> list[int]:
+    shown = measured.comparable(current)
+    assert sorted(shown.sidecar) == sorted(set(groups(shown.frame)))
+    return sorted(shown.frame["seed"])
+
+
+def test_seeds_that_were_made_alike_are_comparable_and_the_largest_group_is_taken():
+    a, b = {"code": "a", "data": 1}, {"code": "b", "data": 1}
+    measured = versions(seed_10=b, seed_0=a, seed_3=b, seed_5=a, seed_7=a)
+    assert shown_seeds(measured) == [0, 5, 7]
+    assert shown_seeds(versions(seed_0={"code": "a", "data": 1}, seed_1={"data": 1, "code": "a"})) == [0, 1]
+    assert shown_seeds(versions()) == []
+
+
+def test_the_present_versions_seeds_are_taken_however_few():
+    a, b = {"code": "a", "data": 1}, {"code": "b", "data": 1}
+    measured = versions(seed_0=a, seed_1=a, seed_2=a, seed_3=b)
+    assert shown_seeds(measured, {"code": "b"}) == [3]
+    assert shown_seeds(measured, {"code": "c"}) == [0, 1, 2]
+    assert shown_seeds(measured, {}) == [0, 1, 2]
+
+
+@pytest.mark.parametrize("order", [("seed_2", "seed_11"), ("seed_11", "seed_2")])
+def test_of_equally_large_groups_the_lowest_seeds_is_taken(order):
+    made = {"seed_2": {"code": "a"}, "seed_11": {"code": "b"}}
+    assert shown_seeds(versions(**{name: made[name] for name in order})) == [2]
+
+
 @pytest.mark.parametrize("column", [name for name in COLUMNS if name not in ("seed", "value", "metric")])
 @pytest.mark.parametrize("other_seed", [0, 1])
 def test_a_choice_that_leaves_a_column_open_is_refused_with_its_name(column, other_seed):

@@ -44,7 +44,11 @@ def test_unknown_profile_is_refused_with_the_valid_ones(repository):
         Run("laptob", root=repository)
 
 
-@pytest.mark.parametrize("dataset", ["../x", "a b", "x'y"])
+def test_a_folder_of_images_is_a_data_set_by_its_plain_name(repository):
+    assert Run("smoke", "my-images.v2", "0", repository).name == "smoke_my-images.v2_seeds-0"
+
+
+@pytest.mark.parametrize("dataset", ["../x", "a b", "x'y", "..", ".hidden"])
 def test_name_that_is_no_folder_is_refused_as_data_set(repository, dataset):
     with pytest.raises(ValueError, match="is no name of a data set"):
         Run("smoke", dataset, root=repository)

@@ -217,6 +217,16 @@ def test_a_mistyped_profile_is_refused(tmp_path, monkeypatch, line, words):
         settings({"profile": "mine"})
 
 
+@pytest.mark.parametrize("name", ["json", "settings", "_seeds", "len"])
+def test_a_mistyped_parameter_whose_place_an_import_took_is_refused(name):
+    """papermill sets it, the notebook's first imports rebind it, and nothing is left but the cell's text."""
+    cells = ["", 'profile: str = "smoke"', f'# Parameters\nprofile = "smoke"\n{name} = 5\n', "import json"]
+    with pytest.raises(ValueError, match=f"unknown parameter '{name}'; this page has profile, dataset, seeds, dist"):
+        settings({"In": cells, "json": json, "settings": settings, "profile": "smoke"}, Chapter)
+    valid = [*cells[:2], '# Parameters\nprofile = "smoke"\nmargin = 0.2\n']
+    assert settings({"In": valid, "profile": "smoke", "margin": 0.2}, Chapter).knobs.margin == 0.2
+
+
 def test_modules_functions_classes_and_private_names_are_no_parameters():
     namespace = {
         "json": json,

@@ -78,6 +78,13 @@ def test_failed_page_is_named(run):
     assert (row["what"], row["state"]) == ("first", "failed")
 
 
+def test_page_that_cannot_be_read_is_damaged(run):
+    make_page(run, "first")
+    run.page("first").write_text("{")
+    (row,) = status(run.root).to_dict("records")
+    assert (row["what"], row["commit"], row["state"]) == ("first", "", "damaged")
+
+
 def test_runs_stand_side_by_side_with_the_profiles_own_data_set(run):
     make_page(run, "first")
     make_page(Run("laptop", root=run.root), "first")

@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import Field
 
 from compatlib.embedding import embed
 from compatlib.evaluation.compatibility import cross_test_matrix, negative_flips
@@ -20,14 +21,19 @@ from compatlib.study.settings import Settings
 
 CHAPTER = "problem"
 ROLES = ("old", "old_samples", "old_shared", "small", "twin", "new")
-_CODE = ("compatlib.embedding", "compatlib.evaluation.compatibility", "compatlib.evaluation.chance")
+_CODE = (
+    "compatlib.data.splits",
+    "compatlib.embedding",
+    "compatlib.evaluation.chance",
+    "compatlib.evaluation.compatibility",
+)
 
 
 class Knobs(BaseKnobs):
     """The page's own parameters: the distance, and how many queries are shown with their galleries."""
 
     distance: Literal["cosine", "euclidean"] = "cosine"
-    examples: int = 4
+    examples: int = Field(4, ge=1, le=20)
 
 
 @dataclass(frozen=True)

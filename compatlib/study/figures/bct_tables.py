@@ -6,12 +6,11 @@ import numpy as np
 import pandas as pd
 import torch
 
-from compatlib.evaluation.compatibility import average_accuracy, average_compatibility, update_gain
-from compatlib.evaluation.statistics import paired
+from compatlib.evaluation.compatibility import average_accuracy, average_compatibility
 from compatlib.methods.bct import influence_loss, synthesize_classifier
 from compatlib.study.chapters.bct import CHANGES, GENERATIONS
 from compatlib.study.chapters.bct_tuning import WEIGHTS as TUNED_WEIGHTS
-from compatlib.study.figures.tables import METRICS, in_percent
+from compatlib.study.figures.tables import METRICS, gain, in_percent, points
 from compatlib.study.rows import Rows
 from compatlib.study.upgrades import METHODS, WEIGHTS
 
@@ -58,10 +57,10 @@ def criterion_table(measured: Rows, split: str = "class-incremental") -> pd.Data
             seeds = {"seed": list(cross.index)}
             old = measured.by_seed(**cell, **OLD, **seeds)
             paragon = measured.by_seed(**cell, **SELF, method="independent", **seeds)
-            line[f"{title}: new/old − old/old (points)"] = _points(cross, old)
+            line[f"{title}: new/old − old/old (points)"] = points(cross, old)
             line[f"{title}: seeds that meet it"] = f"{int((cross > old).sum())} of {len(cross)}"
             if metric == "cmc@1":
-                line["update gain at rank 1"] = _gain(cross, old, paragon)
+                line["update gain at rank 1"] = gain(cross, old, paragon)
         lines.append(line)
     return pd.DataFrame(lines)
 
@@ -76,7 +75,7 @@ def subset_table(measured: Rows, split: str = "class-incremental") -> pd.DataFra
                 cell = {**place, "subset": subset, "metric": metric}
                 cross = measured.by_seed(**cell, **CROSS, method=method)
                 old = measured.by_seed(**cell, **OLD, seed=list(cross.index))
-                line[f"{title} (points)"] = _points(cross, old)
+                line[f"{title} (points)"] = points(cross, old)
             lines.append(line)
     return pd.DataFrame(lines)
 
@@ -123,7 +122,7 @@ def changes_table(measured: Rows) -> pd.DataFrame:
         line["old / old (%)"] = in_percent(old)
         line["new / old, independent (%)"] = in_percent(measured.by_seed(**cell, **CROSS, method="independent"))
         line["new / old, BCT C (%)"] = in_percent(cross)
-        line["criterion (points)"] = _points(cross, old)
+        line["criterion (points)"] = points(cross, old)
         line["new / new, BCT C (%)"] = in_percent(measured.by_seed(**cell, **SELF, method="BCT C"))
         line["paragon (%)"] = in_percent(measured.by_seed(**cell, **SELF, method="independent"))
         lines.append(line | {"n": len(cross)})
@@ -203,18 +202,6 @@ def worked_example() -> pd.DataFrame:
 
 def _levels(values: Mapping[str, pd.Series], test: str) -> dict[str, str]:
     return {f"{test}: {METRICS[metric]} (%)": in_percent(each) for metric, each in values.items()}
-
-
-def _points(cross: pd.Series, old: pd.Series) -> str:
-    """Mean difference over seeds and its interval, in points, with its sign."""
-    link = paired(cross.to_dict(), old.to_dict())
-    half = f"\u00a0±\u00a0{100 * (link.high - link.mean):.1f}" if link.n > 1 else ""
-    return f"{100 * link.mean:+.1f}{half}"
-
-
-def _gain(cross: pd.Series, old: pd.Series, paragon: pd.Series) -> str:
-    gain = update_gain(cross.to_dict(), old.to_dict(), paragon.to_dict())
-    return "undefined" if gain.value != gain.value else f"{gain.value:.2f} [{gain.low:.2f}, {gain.high:.2f}]"
 
 
 def _by_seed(matrices: Mapping[int, np.ndarray], score) -> pd.Series:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from compatlib.study.figures.tables import METRICS, in_percent
-from compatlib.study.rows import Rows, paper_values
+from compatlib.study.rows import Rows, made_by, paper_values
 
 
 class Cell(NamedTuple):
@@ -40,27 +40,28 @@ def beside(published: Rows, cells: Sequence[Cell], papers: Sequence[tuple[str, s
 
 
 def provenance_table(published: Rows, current: Mapping[str, Any]) -> pd.DataFrame:
-    """What every seed's published rows were made from, and whether by this version of code, settings and data.
+    """What every seed's published rows were made from, whether by this version, and whether the page shows them.
 
     Args:
         published: a chapter's published rows.
-        current: `made_from` as this version would write it, by "profile/dataset"; a part that cannot be known here
-            (the data's digests, where the data set is not at hand) is left out.
+        current: settings and code that this version would make them from, by "profile/dataset"
+            (`sidecars.current_versions`). The data's digests are told in the sidecar only: a reader need not have them.
     """
     lines = []
     for group, about in published.sidecar.items():
         run, _, seed = group.rpartition("/")
         own = current.get(run, {})
         differing = [part for part, value in own.items() if about["made_from"].get(part) != value]
-        version = (
-            "this version" if own and not differing else f"an earlier version ({', '.join(differing) or 'unknown'})"
-        )
+        words = ", ".join(part.replace("_", " ") for part in differing) or "unknown"
+        is_current = made_by(about["made_from"], own)
+        shown = published.run(*run.split("/")).comparable(own)
         minutes = sum(about["training_seconds"].values()) / 60
         lines.append(
             {
                 "run": run,
                 "seed": int(seed),
-                "made by": version,
+                "made by": "this version" if is_current else f"an earlier version ({words})",
+                "shown": "yes" if group in shown.sidecar else "no",
                 "commit": about["commit"] + (", with changes" if about["dirty"] else ""),
                 "trained on": "; ".join(about["trained_on"]),
                 "training (minutes)": f"{minutes:.0f}",

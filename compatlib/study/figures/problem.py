@@ -1,5 +1,7 @@
 """Figures and tables of the chapter *the problem*, from its rows."""
 
+import textwrap
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -14,7 +16,7 @@ from compatlib.evaluation.search import search
 from compatlib.study.chapters.problem import ROLES
 from compatlib.study.figures import style
 from compatlib.study.figures.papers import Cell, beside
-from compatlib.study.figures.tables import METRICS, duration, in_percent
+from compatlib.study.figures.tables import METRICS, duration, gain, in_percent, points
 from compatlib.study.rows import Rows
 
 # What is compared: (case, query model, gallery model, the two self-tests it is held against).
@@ -70,6 +72,32 @@ def result_table(measured: Rows) -> pd.DataFrame:
 def beside_papers(published: Rows) -> pd.DataFrame:
     """The published study on CIFAR-100 beside FCT's and BT2's released numbers of the same setting."""
     return beside(published, BESIDE, PAPERS, dataset="CIFAR-100", setting="50->100 classes")
+
+
+def criterion_table(measured: Rows, metric: str = "cmc@1") -> pd.DataFrame:
+    """The measures of an upgrade, applied to every pair: M(old, old), M(new, old), M(new, new), and what follows.
+
+    The criterion, in points and in how many seeds it is met; the update gain and its interval; negative flips.
+    """
+    lines = []
+    for case, query, gallery in CASES:
+        cell = {"method": "independent", "subset": "all", "metric": metric}
+        old, cross, new = (
+            measured.by_seed(**cell, query_model=q, gallery_model=g)
+            for q, g in ((gallery, gallery), (query, gallery), (query, query))
+        )
+        flips = measured.by_seed(**cell | {"metric": "negative_flips"}, query_model=query, gallery_model=gallery)
+        lines.append(
+            {
+                "case": case,
+                "new / old": f"{_short(query)} / {_short(gallery)}",
+                "M(new, old) − M(old, old) (points)": points(cross, old),
+                "seeds that meet the criterion": f"{int((cross > old).sum())} of {len(cross)}",
+                "update gain": gain(cross, old, new),
+                "negative flips (%)": in_percent(flips),
+            }
+        )
+    return pd.DataFrame(lines)
 
 
 def subset_table(measured: Rows, *, query: str = "new", gallery: str = "old") -> pd.DataFrame:
@@ -176,7 +204,9 @@ def ranked_galleries(
     for row, index in enumerate(chosen):
         _picture(axes[row, 0], images, index)
         _frame(axes[row, 0], "black", "-")
-        axes[row, 0].set_title(images.class_names[int(images.labels[index])].split("/")[-1].lower()[-18:], fontsize=7)
+        name = images.class_names[int(images.labels[index])].split("/")[-1].lower()
+        beside = {"rotation": 0, "ha": "right", "va": "center", "fontsize": 8}
+        axes[row, 0].set_ylabel(textwrap.fill(name, 20), **beside)
     axes[0, 0].annotate("query", (0.5, 1.45), xycoords="axes fraction", ha="center", fontsize=10)
     for block, (title, gallery) in enumerate(galleries.items()):
         first = 2 + block * (top + 1)

@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 from IPython.display import HTML
 
-from compatlib.evaluation.statistics import interval
+from compatlib.evaluation.compatibility import update_gain
+from compatlib.evaluation.statistics import interval, paired
 
 METRICS = {"cmc@1": "rank 1", "cmc@5": "rank 5", "map": "mAP"}
 
@@ -19,6 +20,19 @@ def in_percent(values: pd.Series) -> str:
     mean, _, high = interval(100 * values.to_numpy())
     # The spaces do not break, so that a narrow column keeps a value in one line.
     return f"{mean:.1f}" if np.isnan(high) else f"{mean:.1f}\u00a0±\u00a0{high - mean:.1f}"
+
+
+def points(first: pd.Series, second: pd.Series) -> str:
+    """Mean of first − second over seeds and half of its 95 % interval, in points with its sign, as in "+4.1 ± 0.3"."""
+    link = paired(first.to_dict(), second.to_dict())
+    half = f"\u00a0±\u00a0{100 * (link.high - link.mean):.1f}" if link.n > 1 else ""
+    return f"{100 * link.mean:+.1f}{half}"
+
+
+def gain(cross: pd.Series, old: pd.Series, paragon: pd.Series) -> str:
+    """Update gain with its bootstrap interval, as in "0.52 [0.40, 0.61]"; "undefined" where it is."""
+    found = update_gain(cross.to_dict(), old.to_dict(), paragon.to_dict())
+    return "undefined" if np.isnan(found.value) else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
 
 
 def duration(seconds: float) -> str:

@@ -1,5 +1,7 @@
 """The chapter's tables and figures, from rows made by hand."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -32,6 +34,9 @@ def rows(seeds=(0, 1, 2)):
                         value = 0.4 + 0.01 * seed if query == gallery else 0.01
                         cell = {"query_model": query, "gallery_model": gallery, "method": "independent"}
                         records.append({**shared, **cell, "value": value})
+        for query, gallery in itertools.permutations(ROLES, 2):
+            cell = {"query_model": query, "gallery_model": gallery, "method": "independent", "subset": "all"}
+            records.append({**base, **cell, "seed": seed, "metric": "negative_flips", "value": 0.38})
         speed = {"query_model": "new", "gallery_model": "new", "metric": "images_per_second", "value": 500.0}
         records.append({**base, **speed, "seed": seed, "method": "independent"})
     return Rows(table(records), {})
@@ -45,6 +50,31 @@ def test_the_result_table_shows_mean_and_interval_over_seeds():
     assert list(lines["test"][:3]) == ["self", "self", "cross"]
     assert lines["test"].iloc[-1] == "chance"
     assert (lines["n"] == 3).all()
+
+
+def test_the_criterion_table_applies_the_measures_to_every_case():
+    lines = problem.criterion_table(rows()).set_index("case")
+    assert list(lines.index) == [case for case, *_ in problem.CASES]
+    # Old self-tests 40, 41, 42 points and cross-tests 1: half of the interval is t(0.975, 2) / root of 3.
+    assert set(lines["M(new, old) − M(old, old) (points)"]) == {"-40.0\u00a0±\u00a02.5"}
+    assert set(lines["seeds that meet the criterion"]) == {"0 of 3"}
+    assert set(lines["update gain"]) == {"undefined"}  # both self-tests are equal, so that nothing can be gained
+    assert set(lines["negative flips (%)"]) == {"38.0\u00a0±\u00a00.0"}
+
+
+def test_the_criterion_table_counts_seeds_and_gives_the_gain():
+    measured = rows()
+    frame = measured.frame.copy()
+    is_self, is_cross = frame["query_model"] == frame["gallery_model"], frame["query_model"] != frame["gallery_model"]
+    scores = (frame["metric"] == "cmc@1") & (frame["method"] == "independent")
+    frame.loc[scores & is_self & (frame["query_model"] == "new"), "value"] += 0.2
+    frame.loc[scores & is_cross & (frame["seed"] > 0), "value"] = 0.5
+    line = problem.criterion_table(Rows(frame, {})).set_index("case").loc["half of the classes, then all"]
+    assert line["seeds that meet the criterion"] == "2 of 3"
+    differences = [0.01 - 0.40, 0.50 - 0.41, 0.50 - 0.42]
+    assert line["update gain"].startswith(f"{np.mean(differences) / 0.2:.2f} [")
+    flat = {metric: problem.criterion_table(rows(), metric).shape for metric in ("cmc@5", "map")}
+    assert set(flat.values()) == {(len(problem.CASES), 6)}
 
 
 def test_a_single_seed_has_no_interval():
@@ -69,13 +99,21 @@ def test_without_published_rows_our_column_is_blank():
 def test_rows_of_another_version_are_said_to_be():
     about = {"made_from": {"code": "a", "data": "x"}, "commit": "c", "dirty": False, "trained_on": ["cpu"]}
     published = Rows(table([]), {"study/cifar100/0": about | {"training_seconds": {"new": 120.0}}})
-    current, other = (
-        papers.provenance_table(published, {"study/cifar100": {"code": "a"}}),
-        {"study/cifar100": {"code": "b"}},
-    )
+    current = papers.provenance_table(published, {"study/cifar100": {"code": "a"}})
     assert list(current["made by"]) == ["this version"]
-    assert list(papers.provenance_table(published, other)["made by"]) == ["an earlier version (code)"]
     assert list(current["training (minutes)"]) == ["2"]
+    other = papers.provenance_table(published, {"study/cifar100": {"code": "b", "training_code": "x"}})
+    assert list(other["made by"]) == ["an earlier version (code, training code)"]
+    assert list(papers.provenance_table(published, {})["made by"]) == ["an earlier version (unknown)"]
+
+
+def test_the_table_tells_which_seeds_are_shown():
+    about = {"commit": "c", "dirty": False, "trained_on": ["cpu"], "training_seconds": {"new": 120.0}}
+    made = {seed: about | {"made_from": {"code": code}} for seed, code in enumerate("aab")}
+    frame = table([{"profile": "study", "dataset": "cifar100", "metric": "m", "seed": s, "value": 1.0} for s in made])
+    published = Rows(frame, {f"study/cifar100/{seed}": each for seed, each in made.items()})
+    for code, shown in (("a", ["yes", "yes", "no"]), ("b", ["no", "no", "yes"]), ("c", ["yes", "yes", "no"])):
+        assert list(papers.provenance_table(published, {"study/cifar100": {"code": code}})["shown"]) == shown
 
 
 def test_the_bar_chart_shows_every_seed_and_the_chance_level():
