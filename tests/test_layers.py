@@ -39,7 +39,7 @@ def test_layers_of_the_package(monkeypatch):
 def test_wrong_import_is_found(tmp_path, monkeypatch):
     """The contract can fail: the same one over a package whose data know of its models."""
     package = tmp_path / "layered"
-    for name in ("study", "methods", "embedding", "training", "checkpoints", "evaluation", "data", "models"):
+    for name in ("study", "methods", "embedding", "gallery", "training", "checkpoints", "evaluation", "data", "models"):
         (package / name).mkdir(parents=True)
         (package / name / "__init__.py").touch()
     (package / "__init__.py").touch()

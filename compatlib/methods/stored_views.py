@@ -1,0 +1,104 @@
+"""Stored embeddings of augmented training images, which FCT's transformation is fitted on.
+
+The release computes them anew at every step, from one augmented image for all three models. Most of a step's time goes
+there: this study extracts a fixed number of views once and fits every transformation on them.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from compatlib.data.augment import crop_and_flip
+from compatlib.data.images import Images, ImageSet, batches
+from compatlib.embedding import embed
+from compatlib.training import stream
+
+
+@dataclass(frozen=True, eq=False)
+class StoredViews:
+    """Embeddings of several augmented views of a training set, extracted once (this study's choice, for time).
+
+    old, side, new: float (views, N, dim of each). labels: int64 (N,).
+
+    Raises:
+        ValueError: other shapes, or no view.
+    """
+
+    old: Tensor
+    side: Tensor
+    new: Tensor
+    labels: Tensor
+
+    def __post_init__(self) -> None:
+        shapes = {name: tuple(getattr(self, name).shape) for name in ("old", "side", "new")}
+        counts = {shape[:2] for shape in shapes.values()}
+        if any(len(shape) != 3 for shape in shapes.values()) or len(counts) != 1 or self.old.shape[0] < 1:
+            raise ValueError(f"embeddings have shapes {shapes}; valid is (views, N, d) with equal views ≥ 1 and N")
+        if self.labels.shape != self.old.shape[1:2]:
+            raise ValueError(f"labels have shape {tuple(self.labels.shape)}; valid is ({self.old.shape[1]},)")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
+        """((old, side, new), each (views, b, d), and labels (b,)) at `indices`, int64 (b,)."""
+        return (self.old[:, indices], self.side[:, indices], self.new[:, indices]), self.labels[indices]
+
+
+def store_views(
+    old: nn.Module,
+    side: nn.Module | None,
+    new: nn.Module,
+    images: Images,
+    *,
+    seed: int,
+    views: int = 8,
+    augment: Any = crop_and_flip,
+    batch_size: int = 1000,
+    report: Any = None,
+) -> StoredViews:
+    """Embed `views` augmented views of every image by the old, the side and the new model, which stay as they are.
+
+    Args:
+        old: images → (N, d_old).
+        side: images → (N, d_side); None feeds the old embedding in twice.
+        new: images → (N, d_new).
+        images: the new model's training set.
+        seed: any integer; with a view's number and a batch's it decides the augmentation.
+        views: ≥ 1.
+        augment: as `training.fit`; every model sees the same augmented image.
+        batch_size: images at a time, ≥ 1.
+        report: called after every batch as (share done, text).
+
+    Raises:
+        ValueError: no view, and as `embedding.embed`.
+    """
+    if views < 1:
+        raise ValueError(f"views must be 1 or more, got {views}")
+    models = (old, new) if side is None else (old, side, new)
+    stored: list[list[Tensor]] = [[] for _ in models]
+    starts = range(0, len(images), batch_size)
+    for view in range(views):
+        parts: list[list[Tensor]] = [[] for _ in models]
+        for number, (inputs, labels, _) in enumerate(batches(images, torch.arange(len(images)), batch_size)):
+            generator = stream(seed, "transformation", "view", view, number)
+            augmented = ImageSet(augment(inputs, generator), labels, images.class_names)
+            for model, embeddings in zip(models, parts, strict=True):
+                embeddings.append(embed(model, augmented, batch_size=batch_size))
+            if report is not None:
+                report((view * len(starts) + number + 1) / (views * len(starts)), f"view {view + 1} of {views}")
+        for embeddings, whole in zip(parts, stored, strict=True):
+            whole.append(torch.cat(embeddings))
+    embedded = [torch.stack(whole) for whole in stored]
+    return StoredViews(embedded[0], embedded[0] if side is None else embedded[1], embedded[-1], images.labels)
+
+
+def one_view(inputs: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """Of every image one of its stored views, drawn at random, the same one of all three models."""
+    views, count = inputs[0].shape[:2]
+    chosen = torch.randint(views, (count,), generator=generator).to(inputs[0].device)
+    places = torch.arange(count, device=chosen.device)
+    old, side, new = (embeddings[chosen, places] for embeddings in inputs)
+    return old, side, new
