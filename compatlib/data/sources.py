@@ -23,8 +23,11 @@ SPLITS = ("train", "test")
 CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
 CIFAR100_MD5 = "03b5dce01913d631647c71ecec9e9cb8"
 CIFAR100_COUNTS = {"train": 50_000, "test": 10_000}
+CIFAR100_CLASSES = 100
 OMNIGLOT_URL = "https://github.com/brendenlake/omniglot/tree/master/python"
-OMNIGLOT_TRAIN_DRAWERS = 12
+OMNIGLOT_CHARACTERS = {1: 136, 2: 156}  # of either archive
+OMNIGLOT_DISTINCT = 242  # of both together
+OMNIGLOT_DRAWERS, OMNIGLOT_TRAIN_DRAWERS = 20, 12
 GLYPHS_SEED = 20_200_610
 GLYPHS_FIRST_TEST = 100_000  # test samples are numbered from here, beyond any training split
 GLYPHS_CLASSES, GLYPHS_TRAIN, GLYPHS_TEST = 200, 60, 20
@@ -72,7 +75,8 @@ def load(
         root: the folder of the data sets; by default `data_root()`.
 
     Raises:
-        ValueError: an unknown name or split, more classes or images asked for than there are, or a damaged file.
+        ValueError: an unknown name or split, more classes or images asked for than there are, a damaged file, files
+            that hold other counts than the data set has, or a folder whose splits hold different classes.
         FileNotFoundError: the files are missing and cannot be fetched; the message says where to get and put them.
     """
     root = root or data_root()
@@ -89,7 +93,21 @@ def load(
         )
     if size < 1:
         raise ValueError(f"images of side {size} asked for; choose a side of 1 pixel or more")
-    return _first(FolderImages(root / name / split, size), classes, per_class)
+    images = FolderImages(root / name / split, size)
+    _check_other_split(root / name, split, images.class_names)
+    return _first(images, classes, per_class)
+
+
+def _check_other_split(folder: Path, split: str, names: tuple[str, ...]) -> None:
+    """Every split numbers its own classes: were they others in the other split, labels would mean other classes."""
+    other = folder / SPLITS[1 - SPLITS.index(split)]
+    others = {path.name for path in other.glob("*/") if path.is_dir()}
+    lacking = {other: sorted(set(names) - others), folder / split: sorted(others - set(names))}
+    told = "; ".join(f"{path} lacks {', '.join(map(repr, lost))}" for path, lost in lacking.items() if lost)
+    if other.is_dir() and told:
+        raise ValueError(
+            f"{told}: train and test must hold the same classes; add the missing ones or remove the others"
+        )
 
 
 def _first(images: Images, classes: int | None, per_class: int | None) -> Images:
@@ -171,7 +189,16 @@ def _from_parts(parts: list[Path], expected: int) -> ImageSet:
         raise ValueError(f"{files} hold {count} images instead of {expected}: a part is missing, or one too many")
     if len(set(names)) > 1:
         raise ValueError(f"{files} name different classes; fetch them again")
-    return _canonical(np.concatenate(images).transpose(0, 3, 1, 2), np.concatenate(labels), names[0])
+    contents = [hashlib.sha256(part.tobytes()).digest() for part in images]
+    doubled = [file for file, content in zip(files, contents, strict=True) if contents.count(content) > 1]
+    if doubled:
+        raise ValueError(f"{doubled} hold the same images; fetch them again")
+    whole = _canonical(np.concatenate(images).transpose(0, 3, 1, 2), np.concatenate(labels), names[0])
+    per_class, balanced = torch.bincount(whole.labels, minlength=len(names[0])), expected // CIFAR100_CLASSES
+    if (per_class != balanced).any():
+        told = f"{per_class.min()} to {per_class.max()} images a class instead of {balanced}"
+        raise ValueError(f"{files} hold {told}; fetch them again")
+    return whole
 
 
 def _read_part(part: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
@@ -200,27 +227,39 @@ def _from_cifar_archive(archive: Path, split: str) -> ImageSet:
 def _omniglot_small(root: Path, split: str) -> ImageSet:
     """Both small background sets; a character that stands in both (by alphabet and number) is taken once."""
     drawings: dict[tuple[str, str], dict[int, np.ndarray]] = {}
-    for number in (1, 2):
+    for number, characters in OMNIGLOT_CHARACTERS.items():
         path = root / "omniglot" / f"images_background_small{number}.zip"
         if not path.exists():
             raise FileNotFoundError(f"{path} is missing; get it from {OMNIGLOT_URL} or set COMPATLIB_DATA")
         try:
             with ZipFile(path) as archive:
-                for name in archive.namelist():
-                    if name.endswith(".png"):
-                        _, alphabet, character, file = name.split("/")
-                        drawer = int(file.removesuffix(".png").split("_")[1])
-                        if (drawer <= OMNIGLOT_TRAIN_DRAWERS) == (split == "train"):
-                            image = _omniglot_image(archive.read(name))
-                            drawings.setdefault((alphabet, character), {})[drawer] = image
+                for (alphabet, character, drawer), name in _omniglot_files(archive, characters).items():
+                    if (drawer <= OMNIGLOT_TRAIN_DRAWERS) == (split == "train"):
+                        image = _omniglot_image(archive.read(name))
+                        drawings.setdefault((alphabet, character), {})[drawer] = image
         except _DAMAGE as error:
             raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
-    if not drawings:
-        raise ValueError(f"the archives in {root / 'omniglot'} hold no drawing; get them from {OMNIGLOT_URL}")
-    characters = sorted(drawings)
-    images = [drawings[character][drawer] for character in characters for drawer in sorted(drawings[character])]
-    labels = np.repeat(np.arange(len(characters)), [len(drawings[character]) for character in characters])
-    return _canonical(np.stack(images), labels, ["/".join(character) for character in characters])
+    if len(drawings) != OMNIGLOT_DISTINCT:
+        told = f"hold {len(drawings)} different characters instead of {OMNIGLOT_DISTINCT}"
+        raise ValueError(f"the archives in {root / 'omniglot'} {told}; get both from {OMNIGLOT_URL}")
+    images = [image for _, drawn in sorted(drawings.items()) for _, image in sorted(drawn.items())]
+    labels = np.repeat(np.arange(len(drawings)), len(images) // len(drawings))
+    return _canonical(np.stack(images), labels, ["/".join(character) for character in sorted(drawings)])
+
+
+def _omniglot_files(archive: ZipFile, characters: int) -> dict[tuple[str, str, int], str]:
+    """The files of an archive by alphabet, character and drawer; every drawer has drawn every character."""
+    files = {}
+    for name in archive.namelist():
+        if name.endswith(".png"):
+            _, alphabet, character, file = name.split("/")
+            files[alphabet, character, int(file.removesuffix(".png").split("_")[1])] = name
+    found = {key[:2] for key in files}
+    complete = {(*key, drawer) for key in found for drawer in range(1, OMNIGLOT_DRAWERS + 1)}
+    if len(found) != characters or set(files) != complete:
+        told = f"one by each of drawers 1 to {OMNIGLOT_DRAWERS} of {characters}"
+        raise ValueError(f"it holds {len(files)} drawings of {len(found)} characters instead of {told}")
+    return files
 
 
 def _omniglot_image(data: bytes) -> np.ndarray:

@@ -41,28 +41,36 @@ def class_incremental(images: Set, share: float = 0.5) -> tuple[Set, Set]:
     are {0–5, 10–49, 50–53}; ours are 0–49.
 
     Raises:
-        ValueError: `share` leaves no class, or is not in (0, 1].
+        ValueError: `share` leaves no class, or is not in (0, 1]; or the old classes have no image.
     """
-    return of_classes(images, 0, _part(len(images.class_names), share, "classes")), images
+    count = _part(len(images.class_names), share, "classes")
+    old = of_classes(images, 0, count)
+    if not len(old):
+        raise ValueError(f"a share of {share} of the classes, 0 to {count - 1}, has no image; choose a larger share")
+    return old, images
 
 
 def sample_incremental(images: Set, share: float = 0.5) -> tuple[Set, Set]:
     """(old, new): the old model sees the first `share` of every class's images, the new one all.
 
     Raises:
-        ValueError: `share` is not in (0, 1].
+        ValueError: `share` is not in (0, 1], or leaves no image of a class.
     """
-    return images.select(_rank_in_class(images.labels) < _per_class(images.labels, share)), images
+    if not 0 < share <= 1:
+        raise ValueError(f"a share of {share} of the images asked for, which is not in (0, 1]; give one such as 0.5")
+    return _select(images, _rank_in_class(images.labels) < _per_class(images.labels, share), share, "old"), images
 
 
 def hold_out(images: Set, share: float = 0.1) -> tuple[Set, Set]:
     """(training, validation): the last `share` of every class's training images is kept for tuning.
 
     Raises:
-        ValueError: `share` is not in (0, 1].
+        ValueError: `share` is not in (0, 1), or leaves no training or no validation image of a class.
     """
+    if not 0 < share < 1:
+        raise ValueError(f"a share of {share} to hold out, which is not in (0, 1); give one such as 0.1")
     kept = _rank_in_class(images.labels) < _per_class(images.labels, 1 - share)
-    return images.select(kept), images.select(~kept)
+    return _select(images, kept, share, "training"), _select(images, ~kept, share, "validation")
 
 
 def open_set(train: ImageSet, test: ImageSet) -> OpenSetSplit:
@@ -72,8 +80,14 @@ def open_set(train: ImageSet, test: ImageSet) -> OpenSetSplit:
     test 60–99. Source: this study's protocol.
 
     Raises:
-        ValueError: fewer than ten classes, or the two sets name different classes.
+        ValueError: fewer than ten classes, the two sets name different classes, or one of them does not lie in memory.
     """
+    on_disk = [type(images).__name__ for images in (train, test) if not isinstance(images, ImageSet)]
+    if on_disk:
+        raise ValueError(
+            f"an open-set split joins the training and test images, for which both must be an ImageSet, not "
+            f"{on_disk[0]}; choose a named data set such as cifar100, or read the images into an ImageSet"
+        )
     count = len(train.class_names)
     if count < 10 or train.class_names != test.class_names:
         raise ValueError(f"an open-set split needs at least ten classes, the same in both sets; got {count}")
@@ -101,9 +115,21 @@ def _rank_in_class(labels: Tensor) -> Tensor:
 
 def _per_class(labels: Tensor, share: float) -> Tensor:
     """For every image, how many images of its class belong to the share, rounded to the nearest."""
-    if not 0 < share <= 1:
-        raise ValueError(f"a share of {share} is not in (0, 1]")
     return (torch.bincount(labels) * share).round()[labels]
+
+
+def _select(images: Set, chosen: Tensor, share: float, part: str) -> Set:
+    """The chosen images; every class that the set has images of must keep one."""
+    selected, count = images.select(chosen), len(images.class_names)
+    before, after = (torch.bincount(labels, minlength=count) for labels in (images.labels, selected.labels))
+    lost = ((before > 0) & (after == 0)).nonzero().flatten().tolist()
+    if lost or not len(images):
+        told = ", ".join(f"{images.class_names[label]!r} (it has {int(before[label])})" for label in lost)
+        raise ValueError(
+            f"a share of {share} leaves no {part} image of {f'class {told}' if lost else 'an empty set'}; "
+            "give more images of every class, or choose another share"
+        )
+    return selected
 
 
 def _part(count: int, share: float, what: str) -> int:

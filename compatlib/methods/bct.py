@@ -9,8 +9,7 @@ Nothing but the old classifier is needed, unless it lacks classes. Three forms d
 
 - *A*: images of the classes that the old classifier knows; the others carry no influence loss.
 - *B*: all images; a class that the old classifier lacks gets as its row the mean old embedding of its images.
-- *C*: as B, every such row rescaled to the mean norm of the real rows (our reading; the authors' release normalises
-  all rows).
+- *C*: as B, every such row rescaled to the mean norm of the real rows (this study's).
 """
 
 from collections.abc import Iterable, Iterator

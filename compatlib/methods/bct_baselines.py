@@ -56,8 +56,8 @@ def hardest_triplet(
 
         1/n Σ_i max(0, ‖φ_new(i) − φ_old(i)‖ − min_{j : y_j ≠ y_i} ‖φ_new(i) − φ_old(j)‖ + margin)
 
-    Source: openBCT's release, margin 1. Whether embeddings are normalised there is not established: `normalize` offers
-    both readings. A batch of one class has no negative and carries no loss.
+    Source: openBCT's release, margin 1, where embeddings are raw (`normalize=False`). A batch of one class has no
+    negative and carries no loss.
     """
     _check_pairs(new, old, labels)
     if not 0 <= margin < math.inf:
@@ -82,7 +82,8 @@ def contrastive(
 
         −1/n Σ_i 1/|P(i)| Σ_{p ∈ P(i)} log( exp(z_i · o_p / τ) / Σ_j exp(z_i · o_j / τ) ),   P(i) = {p : y_p = y_i}
 
-    Source: openBCT's release, τ = 0.05; P(i) holds i itself, as the old embedding of the same image.
+    Source: openBCT's release, τ = 0.05; P(i) holds i itself, as the old embedding of the same image. In the release's
+    denominator stand one positive and the negatives; here stand all.
     """
     _check_pairs(new, old, labels)
     if not 0 < temperature < math.inf:

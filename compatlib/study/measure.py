@@ -1,7 +1,7 @@
 """Measure a chapter and publish it: `python -m compatlib.study.measure problem --profile study --seeds 0,1,2`.
 
 Seed by seed, so that a run which is interrupted keeps what it has: the rows go to `data/published/<chapter>.csv`, what
-they were made from beside it, and the study's base models to `data/published/models`.
+they were made from beside it, and the models that a chapter publishes to `data/published/models`.
 """
 
 import argparse
@@ -28,7 +28,7 @@ def measure(chapter: str, profile: str, dataset: str = "", seeds: str = "") -> N
     run = settings({"profile": profile, "dataset": dataset, "seeds": seeds}, module.Knobs)
     for seed in run.seeds:
         outcome = module.measure(run.model_copy(update={"seeds": (seed,)}))
-        for artifact in outcome.base_models.values():
+        for artifact in outcome.to_publish.values():
             artifacts.publish(artifact)
         path = rows.publish(chapter, outcome.rows)
         print(f"seed {seed}: {len(outcome.rows.frame)} rows in {path}", flush=True)

@@ -16,6 +16,7 @@ from compatlib.study.settings import Settings
 from compatlib.study.upgrades import Source, canonical, model_of
 
 OPEN_SET = "open-set"
+CLASS_INCREMENTAL = "class-incremental"
 
 
 @dataclass
@@ -73,11 +74,11 @@ class SeedTests:
         return self._tests[place]
 
     def masks(self, split: str) -> dict[str, np.ndarray]:
-        """Subsets of the queries; no identity of an open-set split's test is known."""
+        """Subsets of the queries: all, and where the old model knew some classes and not others, either."""
         labels = self.images(split).labels
-        if split == OPEN_SET:
-            return {"all": np.ones(len(labels), bool)}
-        return subsets(labels, known_classes(self.run))
+        if split == CLASS_INCREMENTAL:
+            return subsets(labels, known_classes(self.run))
+        return {"all": np.ones(len(labels), bool)}
 
     def record(self, **columns: Any) -> dict[str, Any]:
         """A row's columns, with those that the run and the seed fill."""

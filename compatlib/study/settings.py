@@ -41,6 +41,8 @@ class Network(_Strict):
 class Training(_Strict):
     """The recipe's values as a profile gives them; `compatlib.training.Recipe` checks their ranges."""
 
+    model_config = ConfigDict(allow_inf_nan=False)  # which no comparison with a range refuses
+
     epochs: int
     batch_size: int = 128
     optimizer: Literal["sgd", "adam"] = "sgd"

@@ -61,7 +61,7 @@ def cifar_arrays(split: str) -> tuple[np.ndarray, np.ndarray]:
     generator = np.random.default_rng(len(split))
     images = generator.integers(0, 256, (COUNTS[split], 32, 32, 3), dtype=np.uint8)
     images[1] = images[0]  # two equal pictures, of one class
-    return images, (np.arange(COUNTS[split]) // 2 % 3).astype(np.uint8)
+    return images, (np.arange(COUNTS[split]) * 3 // COUNTS[split]).astype(np.uint8)
 
 
 def write_parts(folder: Path, split: str, order: np.ndarray, cuts: list[int], **changes) -> None:
@@ -96,6 +96,7 @@ def add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
 def cifar(tmp_path, monkeypatch):
     """A data root with an empty folder `cifar100`, where a small archive passes for the real one."""
     monkeypatch.setattr(sources, "CIFAR100_COUNTS", COUNTS)
+    monkeypatch.setattr(sources, "CIFAR100_CLASSES", len(CLASSES))
     (tmp_path / "cifar100").mkdir()
     return tmp_path
 
@@ -143,6 +144,36 @@ def test_a_missing_part_and_one_too_many_are_told(cifar):
         (cifar / "cifar100" / name).write_bytes((cifar / "kept").read_bytes())
     with pytest.raises(ValueError, match="hold 32 images instead of 24"):
         sources.load("cifar100", "train", root=cifar)
+
+
+def test_a_part_that_stands_there_twice_in_the_place_of_another_is_told(cifar):
+    by_class = np.arange(24).reshape(3, 8).T.flatten()  # every part of six images is balanced
+    write_parts(cifar / "cifar100", "train", by_class, [6, 12, 18])
+    folder = cifar / "cifar100"
+    assert len(sources.load("cifar100", "train", root=cifar)) == 24
+    (folder / "train-2.npz").write_bytes((folder / "train-0.npz").read_bytes())
+    with pytest.raises(ValueError, match=r"^\['train-0.npz', 'train-2.npz'\] hold the same images; fetch them again"):
+        sources.load("cifar100", "train", root=cifar)
+
+
+def test_parts_with_too_many_images_of_a_class_are_told(cifar):
+    labels = np.repeat(np.arange(3), [7, 8, 9]).astype(np.uint8)
+    write_parts(cifar / "cifar100", "train", np.arange(24), [], labels=labels)
+    with pytest.raises(ValueError, match=r"'train-0.npz'\] hold 7 to 9 images a class instead of 8; fetch"):
+        sources.load("cifar100", "train", root=cifar)
+
+
+def test_parts_that_name_more_classes_than_there_are_are_told(cifar):
+    write_parts(cifar / "cifar100", "train", np.arange(24), [], classes=np.array([*CLASSES, "dog"]))
+    with pytest.raises(ValueError, match="hold 0 to 8 images a class instead of 8"):
+        sources.load("cifar100", "train", root=cifar)
+
+
+def test_the_real_counts_are_those_of_the_published_sets():
+    per_class = {split: count / sources.CIFAR100_CLASSES for split, count in sources.CIFAR100_COUNTS.items()}
+    assert per_class == {"train": 500, "test": 100}
+    assert sources.OMNIGLOT_CHARACTERS == {1: 136, 2: 156}
+    assert (sources.OMNIGLOT_DISTINCT, sources.OMNIGLOT_DRAWERS) == (242, 20)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
@@ -298,6 +329,14 @@ def omniglot_png(character: str, drawer: int) -> bytes:
 OMNIGLOT = {1: ("Greek/character01", "Greek/character02"), 2: ("Greek/character01", "Latin/character01")}
 
 
+@pytest.fixture
+def omniglot(tmp_path, monkeypatch):
+    """A data root where two small archives pass for the real ones."""
+    monkeypatch.setattr(sources, "OMNIGLOT_CHARACTERS", {number: len(names) for number, names in OMNIGLOT.items()})
+    monkeypatch.setattr(sources, "OMNIGLOT_DISTINCT", 3)
+    return tmp_path
+
+
 def write_omniglot(root: Path, **changes: bytes) -> Path:
     """Both archives; `changes` replaces the bytes of a drawer's file in the second one."""
     folder = root / "omniglot"
@@ -315,9 +354,9 @@ def write_omniglot(root: Path, **changes: bytes) -> Path:
     return root
 
 
-def test_omniglot_takes_a_character_of_both_archives_once(tmp_path):
-    write_omniglot(tmp_path)
-    train, test = (sources.load("omniglot_small", split, root=tmp_path) for split in sources.SPLITS)
+def test_omniglot_takes_a_character_of_both_archives_once(omniglot):
+    write_omniglot(omniglot)
+    train, test = (sources.load("omniglot_small", split, root=omniglot) for split in sources.SPLITS)
     assert train.class_names == test.class_names == ("Greek/character01", "Greek/character02", "Latin/character01")
     assert torch.bincount(train.labels).tolist() == [12, 12, 12]
     assert torch.bincount(test.labels).tolist() == [8, 8, 8]
@@ -336,37 +375,74 @@ def blocks(png: bytes) -> bytes:
 
 
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_missing_archive_of_omniglot_is_named_with_its_source(tmp_path, number):
-    path = write_omniglot(tmp_path) / "omniglot" / f"images_background_small{number}.zip"
+def test_a_missing_archive_of_omniglot_is_named_with_its_source(omniglot, number):
+    path = write_omniglot(omniglot) / "omniglot" / f"images_background_small{number}.zip"
     path.unlink()
     with pytest.raises(FileNotFoundError) as error:
-        sources.load("omniglot_small", "test", root=tmp_path)
+        sources.load("omniglot_small", "test", root=omniglot)
     assert str(path) in str(error.value)
     assert sources.OMNIGLOT_URL in str(error.value)
 
 
 @pytest.mark.parametrize("damage", DAMAGES)
-def test_a_damaged_archive_of_omniglot_is_named(tmp_path, damage):
-    path = write_omniglot(tmp_path) / "omniglot" / "images_background_small2.zip"
+def test_a_damaged_archive_of_omniglot_is_named(omniglot, damage):
+    path = write_omniglot(omniglot) / "omniglot" / "images_background_small2.zip"
     path.write_bytes(damage(path.read_bytes()))
     with pytest.raises(ValueError, match=r"images_background_small2\.zip is damaged"):
-        [sources.load("omniglot_small", split, root=tmp_path) for split in sources.SPLITS]
+        [sources.load("omniglot_small", split, root=omniglot) for split in sources.SPLITS]
 
 
 @pytest.mark.parametrize("data", [b"no picture", omniglot_png("a", 1)[:60]])
-def test_a_damaged_drawing_of_omniglot_is_reported_with_its_archive(tmp_path, data):
-    write_omniglot(tmp_path, drawer3=data)
+def test_a_damaged_drawing_of_omniglot_is_reported_with_its_archive(omniglot, data):
+    write_omniglot(omniglot, drawer3=data)
     with pytest.raises(ValueError, match=r"images_background_small2\.zip is damaged"):
-        sources.load("omniglot_small", "train", root=tmp_path)
+        sources.load("omniglot_small", "train", root=omniglot)
 
 
-def test_omniglot_archives_without_drawings_are_refused(tmp_path):
-    (tmp_path / "omniglot").mkdir()
+def write_altered_omniglot(root: Path, part: str, by: str | None) -> None:
+    """Both archives; in the second one's names `part` is replaced, or the files of such names are left out."""
+    path = write_omniglot(root) / "omniglot" / "images_background_small2.zip"
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, content in contents.items():
+            if part not in name or by is not None:
+                archive.writestr(name.replace(part, by or ""), content)
+
+
+@pytest.mark.parametrize("split", sources.SPLITS)
+@pytest.mark.parametrize(
+    ("part", "by", "words"),
+    [
+        ("Latin/character01/0707_07", None, "39 drawings of 2 characters"),
+        ("Latin/character01/0720_20", None, "39 drawings of 2 characters"),
+        ("Latin/character01", None, "20 drawings of 1 characters"),
+        ("Latin/character01/0720_20", "Latin/character02/0720_20", "40 drawings of 3 characters"),
+        ("Latin/character01/0720_20", "Latin/character01/0720_21", "40 drawings of 2 characters"),
+    ],
+)
+def test_an_archive_of_omniglot_with_other_counts_is_named_whichever_split_is_asked_for(
+    omniglot, split, part, by, words
+):
+    write_altered_omniglot(omniglot, part, by)
+    instead = r"instead of one by each of drawers 1 to 20 of 2\); fetch it again"
+    with pytest.raises(ValueError, match=rf"small2\.zip is damaged \(it holds {words} {instead}"):
+        sources.load("omniglot_small", split, root=omniglot)
+
+
+def test_omniglot_archives_that_share_other_characters_are_refused(omniglot):
+    write_altered_omniglot(omniglot, "Greek/character01", "Greek/character03")
+    with pytest.raises(ValueError, match=r"omniglot hold 4 different characters instead of 3; get both from https"):
+        sources.load("omniglot_small", "train", root=omniglot)
+
+
+def test_omniglot_archives_without_drawings_are_refused(omniglot):
+    (omniglot / "omniglot").mkdir()
     for number in (1, 2):
-        with zipfile.ZipFile(tmp_path / "omniglot" / f"images_background_small{number}.zip", "w") as archive:
+        with zipfile.ZipFile(omniglot / "omniglot" / f"images_background_small{number}.zip", "w") as archive:
             archive.writestr("readme.txt", "empty")
-    with pytest.raises(ValueError, match="hold no drawing"):
-        sources.load("omniglot_small", "train", root=tmp_path)
+    with pytest.raises(ValueError, match=r"small1\.zip is damaged \(it holds 0 drawings of 0 characters instead"):
+        sources.load("omniglot_small", "train", root=omniglot)
 
 
 # Digits and glyphs need no files.
@@ -453,6 +529,30 @@ def test_any_folder_of_images_is_a_data_set(folder):
     assert part.class_names == ("ant", "bee")
     assert part.labels.tolist() == [0, 0, 1, 1]
     assert torch.equal(part[2][0], train[3][0])
+
+
+@pytest.mark.parametrize("split", sources.SPLITS)
+def test_splits_of_a_folder_that_hold_different_classes_are_refused(folder, split):
+    """Their labels would be shifted against each other: `cat` is 2 in train and would be 1 in a test without `bee`."""
+    insects = folder / "insects"
+    (insects / "test" / "bee").rename(insects / "test" / "wasp")
+    (insects / "test" / "ant").rename(folder / "kept")
+    told = {
+        "test": f"{insects / 'test'} lacks 'ant', 'bee'",
+        "train": f"{insects / 'train'} lacks 'wasp'",
+        "way out": "must hold the same classes; add the missing ones or remove the others",
+    }
+    with pytest.raises(ValueError, match="lacks") as error:
+        sources.load("insects", split, classes=1, root=folder)
+    assert all(words in str(error.value) for words in told.values())
+    (folder / "kept").rename(insects / "test" / "ant")
+    (insects / "test" / "wasp").rename(insects / "test" / "bee")
+    assert sources.load("insects", split, root=folder).class_names == ("ant", "bee", "cat")
+
+
+def test_a_folder_with_one_split_alone_is_a_data_set(folder):
+    (folder / "insects" / "test").rename(folder / "elsewhere")
+    assert len(sources.load("insects", "train", root=folder)) == 9
 
 
 def test_the_data_root_is_the_variable_or_the_repositorys_cache(folder, monkeypatch):

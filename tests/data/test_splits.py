@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from compatlib.data import splits
-from compatlib.data.images import ImageSet
+from compatlib.data.images import FolderImages, ImageSet
 
 
 def image_set(per_class=10, classes=20):
@@ -65,5 +65,63 @@ def test_impossible_class_ranges_are_refused():
             splits.of_classes(image_set(), first, last)
     with pytest.raises(ValueError, match="at least ten classes"):
         splits.open_set(image_set(classes=5), image_set(classes=5))
-    with pytest.raises(ValueError, match="not in"):
-        splits.sample_incremental(image_set(), 0)
+
+
+def test_open_set_of_images_on_disk_is_refused_with_what_is_possible(tmp_path):
+    for number in range(10):
+        (tmp_path / f"class {number}").mkdir()
+        (tmp_path / f"class {number}" / "a.png").touch()
+    folder = FolderImages(tmp_path)
+    in_memory = ImageSet(torch.zeros(10, 1, 1, 1, dtype=torch.uint8), torch.arange(10), folder.class_names)
+    for train, test in ((folder, folder), (in_memory, folder), (folder, in_memory)):
+        with pytest.raises(ValueError, match="must be an ImageSet, not FolderImages; choose a named data set"):
+            splits.open_set(train, test)
+
+
+@pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan")])
+@pytest.mark.parametrize("split", [splits.sample_incremental, splits.hold_out])
+def test_a_share_of_the_images_that_is_none_is_refused_by_its_own_value(split, share):
+    with pytest.raises(ValueError, match=rf"a share of {share} .*not in \(0, 1[])]; give one such as"):
+        split(image_set(), share)
+
+
+def test_all_images_can_be_old_but_not_held_out():
+    assert len(splits.sample_incremental(image_set(), 1.0)[0]) == 200
+    with pytest.raises(ValueError, match=r"a share of 1.0 to hold out, which is not in \(0, 1\)"):
+        splits.hold_out(image_set(), 1.0)
+
+
+def uneven(*counts: int) -> ImageSet:
+    labels = torch.repeat_interleave(torch.arange(len(counts)), torch.tensor(counts))
+    images = torch.zeros(len(labels), 1, 1, 1, dtype=torch.uint8)
+    return ImageSet(images, labels, tuple(f"class {k}" for k in range(len(counts))))
+
+
+@pytest.mark.parametrize(
+    ("split", "share", "counts", "words"),
+    [
+        (splits.hold_out, 0.1, (4, 4), "0.1 leaves no validation image of class 'class 0' .it has 4., 'class 1' .it"),
+        (splits.hold_out, 0.1, (20, 4, 20), "0.1 leaves no validation image of class 'class 1' .it has 4.; give more"),
+        (splits.hold_out, 0.9, (20, 4, 20), "0.9 leaves no training image of class 'class 1' .it has 4.; give more"),
+        (splits.sample_incremental, 0.5, (8, 1), "0.5 leaves no old image of class 'class 1' .it has 1.; give more"),
+        (splits.hold_out, 0.1, (0, 0), "0.1 leaves no training image of an empty set; give more"),
+        (splits.sample_incremental, 0.5, (0, 0), "0.5 leaves no old image of an empty set; give more"),
+        (splits.class_incremental, 0.5, (0, 0, 3, 3), "0.5 of the classes, 0 to 1, has no image; choose a larger"),
+    ],
+)
+def test_a_share_that_loses_a_class_or_leaves_a_part_empty_is_refused(split, share, counts, words):
+    with pytest.raises(ValueError, match=f"a share of {words}"):
+        split(uneven(*counts), share)
+
+
+def test_classes_that_the_set_has_no_image_of_are_no_loss():
+    half = splits.of_classes(image_set(), 10, 20)
+    training, validation = splits.hold_out(half)
+    assert torch.bincount(validation.labels).tolist() == [0] * 10 + [1] * 10
+    assert len(training) == 90
+    assert len(splits.sample_incremental(half)[0]) == 50
+
+
+def test_five_images_a_class_are_the_fewest_of_which_a_tenth_can_be_held_out():
+    training, validation = splits.hold_out(uneven(5, 5))
+    assert (training.labels.tolist(), validation.labels.tolist()) == ([0] * 4 + [1] * 4, [0, 1])

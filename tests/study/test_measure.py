@@ -27,7 +27,7 @@ def chapter(run):
     model = artifacts.Artifact(
         f"{seed:064d}", {"weight": torch.ones(2)}, {"name": f"old-{seed}", "key": f"{seed:064d}"}
     )
-    return SimpleNamespace(rows=rows.Rows(rows.table([record]), group), base_models={"old": model})
+    return SimpleNamespace(rows=rows.Rows(rows.table([record]), group), to_publish={"old": model})
 
 
 def test_an_interrupted_run_keeps_the_seeds_that_it_has(published):

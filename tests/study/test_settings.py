@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import pytest
+import yaml
 from IPython.core.interactiveshell import InteractiveShell
 from pydantic import Field
 from traitlets.config import Config
@@ -214,6 +215,20 @@ def test_a_mistyped_profile_is_refused(tmp_path, monkeypatch, line, words):
     (tmp_path / "mine.yml").write_text("\n".join([*kept, line]))
     monkeypatch.setattr(module, "PROFILES_FOLDER", tmp_path)
     with pytest.raises(ValueError, match=words):
+        settings({"profile": "mine"})
+
+
+@pytest.mark.parametrize("value", [".nan", ".inf", "-.inf"])
+@pytest.mark.parametrize(
+    "name", ["learning_rate", "momentum", "weight_decay", "warmup_epochs", "clip_norm", "label_smoothing"]
+)
+def test_a_profile_with_a_number_that_is_not_finite_is_refused(tmp_path, monkeypatch, name, value):
+    profile = load_profile("smoke")
+    profile["training"] = profile["training"] | {name: float(value.replace(".", ""))}
+    (tmp_path / "mine.yml").write_text(yaml.safe_dump({key: profile[key] for key in profile if key != "profile"}))
+    assert f"{name}: {value}" in (tmp_path / "mine.yml").read_text()
+    monkeypatch.setattr(module, "PROFILES_FOLDER", tmp_path)
+    with pytest.raises(ValueError, match=rf"setting 'training\.{name}' = -?(nan|inf): .*finite number"):
         settings({"profile": "mine"})
 
 

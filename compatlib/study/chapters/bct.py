@@ -7,27 +7,22 @@ from functools import partial
 from typing import Any, Literal
 
 import numpy as np
-import torch
 from pydantic import field_validator
-from torch.nn import functional as F
 
-from compatlib.evaluation.compatibility import negative_flips, transfer_threshold
-from compatlib.evaluation.retrieval import evaluate
 from compatlib.study import models, rows, sidecars, upgrades
 from compatlib.study.artifacts import Artifact
 from compatlib.study.parallel import Task, train_all
 from compatlib.study.progress import Work
-from compatlib.study.scoring import Record, chance_rows, score_rows
+from compatlib.study.scoring import chance_rows, score_rows
 from compatlib.study.seed_tests import OPEN_SET, SeedTests
 from compatlib.study.settings import Knobs as BaseKnobs
 from compatlib.study.settings import Settings
+from compatlib.study.upgrade_rows import Case, case_rows
 from compatlib.study.upgrades import METHODS, Source, Upgrade, canonical
 
 CHAPTER = "bct"
 TABLES = ("B1", "B2", "B3", "B4", "B5")  # B6 comes with B1, which is always measured
-# What a profile measures where the page names no tables: the sweeps of `study` stand on `laptop`, and the chain on
-# `study` alone, for on `laptop` the second generation collapses with some seeds, so that no rows can be made of it.
-TABLES_OF = {"study": ("B1", "B3"), "laptop": ("B1", "B2", "B4", "B5")}
+TABLES_OF = {"study": ("B1", "B3")}  # where the page names none; the sweeps of `study` stand on `laptop`
 # Methods that a claim speaks of are trained for every seed, the others for the sweeps' seeds.
 CLAIMED = ("independent", "L2", "triplet, raw", "contrastive", "BCT A", "BCT B", "BCT C")
 # What else may differ between old and new: words for a row, old role, new role.
@@ -42,9 +37,21 @@ CHANGES = {
 }
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 GENERATIONS = ("generation 1", "generation 2", "generation 3")
-FAR = 1e-3
-STUDY = ("compatlib.study.upgrades", "compatlib.study.seed_tests", "compatlib.study.scoring")
-CODE = ("compatlib.embedding", "compatlib.evaluation.compatibility", "compatlib.evaluation.chance")
+# Form C makes rows out of the predecessor's embeddings. On drawn images its second generation collapses with most
+# seeds, and out of zeros no row can be made for a third: there the chain is measured with form A alone.
+CHAINED = {"cifar100": ("independent", "BCT A", "BCT C")}
+STUDY = (
+    "compatlib.study.scoring",
+    "compatlib.study.seed_tests",
+    "compatlib.study.upgrade_rows",
+    "compatlib.study.upgrades",
+)
+CODE = (
+    "compatlib.data.splits",
+    "compatlib.embedding",
+    "compatlib.evaluation.chance",
+    "compatlib.evaluation.compatibility",
+)
 TRAINED_BY = (*models.TRAINING_MODULES, "compatlib.methods.bct", "compatlib.methods.bct_baselines")
 
 
@@ -64,29 +71,29 @@ class Knobs(BaseKnobs):
 
 
 @dataclass(frozen=True)
-class Case:
-    """An upgrade to measure, and the columns under which its rows are found."""
-
-    upgrade: Upgrade
-    split: str = "class-incremental"
-    variant: str = ""
-    x: float | None = None
-
-
-@dataclass(frozen=True)
 class Measured:
-    """What the chapter computed: rows of all seeds, the base models by "role, seed s", digests of the images."""
+    """What the chapter computed: rows of all seeds, models by "name, seed s", digests of the images."""
 
     rows: rows.Rows
-    base_models: dict[str, Artifact]
+    models: dict[str, Artifact]
     data: dict[str, str]
+
+    @property
+    def base_models(self) -> dict[str, Artifact]:
+        """Those of roles alone, trained apart."""
+        return {name: model for name, model in self.models.items() if name.rpartition(", seed ")[0] in models.ROLES}
+
+    @property
+    def to_publish(self) -> dict[str, Artifact]:
+        """All of them: whoever measures something else of them need not train for hours."""
+        return self.models
 
 
 def measure(run: Settings) -> Measured:
     """Train or load every model of every seed, and test every upgrade of the run's tables."""
     plans = {seed: plan(run, seed) for seed in run.seeds}
     train(run, {seed: [case.upgrade for case in cases] + chains(run, seed) for seed, cases in plans.items()})
-    records, sidecar, base_models = [], {}, {}
+    records, sidecar, found = [], {}, {}
     for seed, cases in plans.items():
         begun, tests = time.monotonic(), SeedTests(run, seed, CHAPTER)
         for case in cases:
@@ -97,12 +104,8 @@ def measure(run: Settings) -> Measured:
         made = {upgrades.name_of(source): model.artifact for source, model in tests.models.items()}
         group = f"{run.profile}/{run.dataset}/{seed}"
         sidecar[group] = sidecars.description(run, version(run), made, time.monotonic() - begun)
-        base_models |= {
-            f"{source}, seed {seed}": model.artifact
-            for source, model in tests.models.items()
-            if isinstance(source, str)
-        }
-    return Measured(rows.Rows(rows.table(records), sidecar), base_models, sidecars.data_digests(run))
+        found |= {f"{name}, seed {seed}": artifact for name, artifact in made.items()}
+    return Measured(rows.Rows(rows.table(records), sidecar), found, sidecars.data_digests(run))
 
 
 def version(run: Settings) -> dict[str, Any]:
@@ -126,23 +129,24 @@ def plan(run: Settings, seed: int) -> list[Case]:
         cases += [
             Case(Upgrade(method, old, new), variant=change)
             for change, (old, new) in CHANGES.items()
-            for method in ("independent", "BCT C")
+            for method in ("independent", "BCT A")
         ]
-    for table, split, old, new in (
-        ("B4", "class-incremental", "old", "new"),
-        ("B5", OPEN_SET, "old_open", "new_open"),
+    for table, split, old, new, forms in (
+        ("B4", "class-incremental", "old", "new", ("BCT A", "BCT C")),
+        ("B5", OPEN_SET, "old_open", "new_open", ("BCT A",)),
     ):
         if table in wanted and is_swept:
             cases += [Case(Upgrade("independent", old, new), split, x=0.0)]
-            cases += [Case(Upgrade("BCT C", old, new, weight), split, x=weight) for weight in WEIGHTS]
+            cases += [Case(Upgrade(form, old, new, weight), split, x=weight) for form in forms for weight in WEIGHTS]
     return cases
 
 
 def chains(run: Settings, seed: int) -> list[Upgrade]:
     """The last generations of table B3, of models trained apart and of each against its predecessor only."""
-    if "B3" not in tables(run):
+    if "B3" not in tables(run) or seed not in run.sweep_seeds:
         return []
-    return [Upgrade(method, Upgrade(method, "old_quarter", "old"), "new") for method in ("independent", "BCT C")]
+    methods = CHAINED.get(run.dataset, ("independent", "BCT A"))
+    return [Upgrade(method, Upgrade(method, "old_quarter", "old"), "new") for method in methods]
 
 
 def train(run: Settings, wanted: dict[int, list[Upgrade]]) -> None:
@@ -168,73 +172,6 @@ def _with_ancestors(sources: list[Source]) -> set[Source]:
 
 def _train(run: Settings, source: Source, seed: int, report: models.Report) -> bool:
     return upgrades.model_of(run, source, seed, report=report)[1]
-
-
-def case_rows(tests: SeedTests, case: Case) -> Iterator[dict[str, Any]]:
-    """New/old, new/new, what flips, and a deployed threshold; of models trained apart old/old too."""
-    upgrade, split = case.upgrade, case.split
-    place = {"split": split, "variant": case.variant, "method": upgrade.method}
-    place |= {} if case.x is None else {"x_name": "weight", "x": case.x}
-    record: Record = partial(tests.record, **place)
-    old, masks = upgrade.old, tests.masks(split)
-    pairs = {"new/old": tests.test(upgrade, old, split), "new/new": tests.test(upgrade, upgrade, split)}
-    own = tests.test(old, old, split)
-    if upgrade.method == "independent":
-        pairs["old/old"] = own
-    for pair, test in pairs.items():
-        query, gallery = pair.split("/")
-        models_of = {"query_model": query, "gallery_model": gallery}
-        yield from score_rows(partial(record, **models_of), test, masks)
-        yield record(**models_of, subset="all", metric="top_share", value=test.collapse.top_share)
-    for subset, mask in masks.items():
-        flips = negative_flips(own.subset(mask), pairs["new/old"].subset(mask))
-        cross = {"query_model": "new", "gallery_model": "old", "subset": subset}
-        yield record(**cross, metric="negative_flips", value=flips)
-    if case.x is None and not case.variant:
-        yield from _threshold_rows(tests, case, record)
-        yield from _class_mean_rows(tests, case, record)
-        if upgrade.method in ("BCT B", "BCT C"):
-            yield from _classifier_rows(tests, case, record)
-
-
-def _threshold_rows(tests: SeedTests, case: Case, record: Record) -> Iterator[dict[str, Any]]:
-    """Table B6: a threshold fixed under old/old, then applied to new/old."""
-    labels = tests.images(case.split).labels
-    old, new = (tests.embeddings(source, case.split) for source in (case.upgrade.old, case.upgrade))
-    distance = tests.run.knobs.distance
-    transfer = transfer_threshold(old, old, new, labels, labels, far=FAR, distance=distance, exclude_self=True)
-    cross = {"query_model": "new", "gallery_model": "old", "subset": "all"}
-    for name, rates in (("fixed", transfer.fixed), ("transferred", transfer.transferred)):
-        yield record(**cross, metric=f"{name} FAR", value=rates.false_accept_rate)
-        yield record(**cross, metric=f"{name} TAR", value=rates.true_accept_rate)
-
-
-def _class_mean_rows(tests: SeedTests, case: Case, record: Record) -> Iterator[dict[str, Any]]:
-    """Old and new queries against the mean old training embedding of every class: a gallery without its scatter."""
-    means, labels = tests.class_means(case.upgrade.old), tests.images(case.split).labels
-    queries = {"new": case.upgrade} | ({"old": case.upgrade.old} if case.upgrade.method == "independent" else {})
-    for name, source in queries.items():
-        query, classes = tests.embeddings(source, case.split), np.arange(len(means))
-        test = evaluate(query, means, labels, classes, distance=tests.run.knobs.distance)
-        models_of = {"query_model": name, "gallery_model": "old means"}
-        for subset, mask in tests.masks(case.split).items():
-            yield record(**models_of, subset=subset, metric="cmc@1", value=test.subset(mask).cmc[1])
-
-
-def _classifier_rows(tests: SeedTests, case: Case, record: Record) -> Iterator[dict[str, Any]]:
-    """How long the old classifier's real and made rows are, and how alike: mean cosine of different rows."""
-    old, training = tests.model(case.upgrade.old), models.training_images(tests.run)
-    weight = upgrades.extended(old, training, normalize=case.upgrade.method == "BCT C").weight.detach()
-    known = len(old.classifier.weight)
-    parts = {"real rows": weight[:known], "made rows": weight[known:]}
-    for name, part in parts.items():
-        if len(part):
-            yield record(query_model=name, gallery_model=name, metric="norm", value=part.norm(dim=1).mean().item())
-        for other, second in parts.items():
-            cosines = F.normalize(part) @ F.normalize(second).T
-            different = cosines[~torch.eye(len(part), dtype=torch.bool)] if name == other else cosines.flatten()
-            if len(different):
-                yield record(query_model=name, gallery_model=other, metric="cosine", value=different.mean().item())
 
 
 def chain_rows(tests: SeedTests, last: Upgrade) -> Iterator[dict[str, Any]]:

@@ -42,7 +42,7 @@ class Tuned:
     """Rows of the tuning; none of its models is published."""
 
     rows: rows.Rows
-    base_models: dict[str, Artifact]
+    to_publish: dict[str, Artifact]
 
 
 def validation(run: Settings) -> Settings:

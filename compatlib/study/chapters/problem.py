@@ -49,6 +49,11 @@ class Problem:
     base_models: dict[str, Artifact]
     data: dict[str, str]
 
+    @property
+    def to_publish(self) -> dict[str, Artifact]:
+        """The base models, from which every chapter and every reader starts."""
+        return self.base_models
+
 
 def measure(run: Settings) -> Problem:
     """Train or load every base model of every seed, embed the test images, and test each model against each."""

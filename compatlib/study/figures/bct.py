@@ -1,5 +1,7 @@
 """Figures of the chapter *BCT*, from its rows."""
 
+import itertools
+
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
@@ -9,10 +11,11 @@ from matplotlib.figure import Figure
 
 from compatlib.evaluation.statistics import interval
 from compatlib.study.figures import style
-from compatlib.study.figures.bct_tables import CROSS, OLD, PLAIN, SELF, SUBSETS, generation_matrix, methods_of
+from compatlib.study.figures.bct_tables import CROSS, OLD, PLAIN, SELF, SUBSETS, chained, generation_matrix, methods_of
 from compatlib.study.figures.tables import METRICS
 from compatlib.study.rows import Rows
 
+SWEPT = (("new / old", CROSS), ("new / new", SELF))
 SWEEPS = {"class-incremental": "half of the classes, then all", "open-set": "open set: unseen identities"}
 
 
@@ -70,11 +73,14 @@ def trade_off(measured: Rows, metric: str = "cmc@1", split: str = "class-increme
 def generations(measured: Rows, metric: str = "cmc@1") -> Figure:
     """Three generations, each trained against its predecessor only: queries down, galleries across."""
     style.apply()
-    figure, axes = plt.subplots(1, 2, figsize=(9.4, 4.0), layout="constrained")
+    methods = chained(measured)
+    size = (1.4 + 3.9 * len(methods), 4.0)
+    figure, axes = plt.subplots(1, len(methods), figsize=size, layout="constrained", squeeze=False)
+    axes = axes[0]
     found = measured.of(split="three generations", subset="all", metric=metric)
     top = 100 * found["value"].max()
     names = ["1\n(25 %)", "2\n(50 %)", "3\n(100 %)"]
-    for axis, method in zip(axes, ("independent", "BCT C"), strict=True):
+    for axis, method in zip(axes, methods, strict=True):
         rows = found[found["method"] == method]
         matrix = 100 * np.mean([generation_matrix(own) for _, own in rows.groupby("seed")], axis=0)
         sns.heatmap(
@@ -87,7 +93,7 @@ def generations(measured: Rows, metric: str = "cmc@1") -> Figure:
             ax=axis,
             xticklabels=names,
             yticklabels=[name.replace("\n", " ") for name in names],
-            cbar=axis is axes[1],
+            cbar=axis is axes[-1],
             cbar_kws={"label": f"{METRICS[metric]} (%)"},
         )
         axis.set_title("trained apart" if method == "independent" else method)
@@ -97,20 +103,23 @@ def generations(measured: Rows, metric: str = "cmc@1") -> Figure:
 
 
 def sweep(measured: Rows, metric: str = "cmc@1") -> Figure:
-    """Cross-test and self-test of BCT C against the influence loss's weight λ, on every split that was swept."""
+    """Cross-test and self-test of BCT against the influence loss's weight λ, on every split and form that was swept."""
     style.apply()
-    swept = measured.of(x_name="weight", method="BCT C")
+    swept = measured.of(x_name="weight", method=["BCT A", "BCT C"])
     splits = [split for split in SWEEPS if split in set(swept["split"])]
     figure, axes = plt.subplots(
         1, len(splits), figsize=(5.0 * len(splits), 4.2), sharey=False, layout="constrained", squeeze=False
     )
     for axis, split in zip(axes.flat, splits, strict=True):
         place = {"split": split, "variant": "", "subset": "all", "metric": metric, "x_name": "weight"}
-        for number, (words, pair) in enumerate((("new / old", CROSS), ("new / new", SELF))):
-            rows = measured.of(**place, **pair, method="BCT C")
+        forms = [form for form in ("BCT A", "BCT C") if form in set(swept[swept["split"] == split]["method"])]
+        for form, (number, (words, pair)) in itertools.product(forms, enumerate(SWEPT)):
+            rows = measured.of(**place, **pair, method=form)
             mean = 100 * rows.groupby("x")["value"].mean()
-            look = {"color": style.COLOURS[number], "marker": style.MARKERS[number]}
-            axis.plot(mean.index, mean, **look, label=f"{words}, BCT C")
+            is_first = form == "BCT A"
+            look = {"color": style.COLOURS[number + (0 if is_first else 2)], "marker": style.MARKERS[number]}
+            look |= {"linestyle": "-" if is_first else "-.", "markerfacecolor": None if is_first else "white"}
+            axis.plot(mean.index, mean, **look, label=f"{words}, {form}")
             axis.scatter(rows["x"], 100 * rows["value"], s=14, color=look["color"], alpha=0.6)
         without = {**place, "method": "independent"}
         paragon = 100 * measured.of(**without, **SELF)["value"].mean()
@@ -123,7 +132,7 @@ def sweep(measured: Rows, metric: str = "cmc@1") -> Figure:
         axis.set_title(SWEEPS[split])
         axis.set_xlabel("weight λ of the influence loss")
         axis.set_ylabel(f"{METRICS[metric]} (%)")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return style.finished(figure)
 
 

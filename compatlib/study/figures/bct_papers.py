@@ -6,22 +6,24 @@ from compatlib.study.figures.bct_tables import PLAIN
 from compatlib.study.figures.papers import Cell, beside
 from compatlib.study.rows import Rows
 
-# Words, the papers' method, ours, query model, gallery model.
+# Words, the papers' method, ours (none: not measured), query model, gallery model.
 _BT2 = (
     ("old / old", "none", "independent", "old", "old"),
     ("new / old, independent", "independent", "independent", "new", "old"),
-    ("new / old, BCT", "BCT", "BCT C", "new", "old"),
-    ("new / new, BCT", "BCT", "BCT C", "new", "new"),
+    ("new / old, BCT (ours: form A)", "BCT", "BCT A", "new", "old"),
+    ("new / old, BCT (ours: form C)", "BCT", "BCT C", "new", "old"),
+    ("new / new, BCT (ours: form A)", "BCT", "BCT A", "new", "new"),
+    ("new / new, BCT (ours: form C)", "BCT", "BCT C", "new", "new"),
     ("new / new, paragon", "paragon", "independent", "new", "new"),
 )
 _OPENBCT = (
     ("old / old", "none", "independent", "old", "old"),
-    ("new / old, BCT (ours: form B)", "BCT", "BCT B", "new", "old"),
-    ("new / old, BCT, normalised rows (ours: form C)", "BCT normalised classifier", "BCT C", "new", "old"),
+    ("new / old, BCT (form A)", "BCT", "BCT A", "new", "old"),
+    ("new / old, BCT, normalised classifier (not run here)", "BCT normalised classifier", "", "new", "old"),
     ("new / old, L2 alone", "L2", "L2", "new", "old"),
     ("new / old, triplet", "triplet", "triplet, raw", "new", "old"),
     ("new / old, contrastive", "contrastive", "contrastive", "new", "old"),
-    ("new / new, BCT (ours: form B)", "BCT", "BCT B", "new", "new"),
+    ("new / new, BCT (form A)", "BCT", "BCT A", "new", "new"),
     ("new / new, L2 alone", "L2", "L2", "new", "new"),
     ("new / new, triplet", "triplet", "triplet, raw", "new", "new"),
     ("new / new, contrastive", "contrastive", "contrastive", "new", "new"),
@@ -47,7 +49,7 @@ def _cells(lines: tuple[tuple[str, str, str, str, str], ...]) -> list[Cell]:
         Cell(
             words,
             {"method": paper, "query": query, "gallery": gallery},
-            {**PLAIN, "subset": "all", "method": ours, "query_model": query, "gallery_model": gallery},
+            {**PLAIN, "subset": "all", "method": ours, "query_model": query, "gallery_model": gallery} if ours else {},
         )
         for words, paper, ours, query, gallery in lines
     ]

@@ -12,6 +12,7 @@ from compatlib.study.chapters.bct import CHANGES, GENERATIONS
 from compatlib.study.chapters.bct_tuning import WEIGHTS as TUNED_WEIGHTS
 from compatlib.study.figures.tables import METRICS, gain, in_percent, points
 from compatlib.study.rows import Rows
+from compatlib.study.upgrade_rows import FORMS
 from compatlib.study.upgrades import METHODS, WEIGHTS
 
 CROSS = {"query_model": "new", "gallery_model": "old"}
@@ -65,18 +66,56 @@ def criterion_table(measured: Rows, split: str = "class-incremental") -> pd.Data
     return pd.DataFrame(lines)
 
 
-def subset_table(measured: Rows, split: str = "class-incremental") -> pd.DataFrame:
-    """M(new, old) − M(old, old) in points by subset of the queries, with the level of old/old."""
-    place, lines = {**PLAIN, "split": split}, []
-    for method in methods_of(measured, split=split):
+def subset_table(measured: Rows) -> pd.DataFrame:
+    """By subset of the queries: the criterion and what the new model pays, in points, and negative flips."""
+    lines = []
+    for method in methods_of(measured):
         for subset, words in SUBSETS.items():
-            line = {"method": method, "queries": words}
+            line, where = {"method": method, "queries": words}, {**PLAIN, "subset": subset}
             for metric, title in METRICS.items():
-                cell = {**place, "subset": subset, "metric": metric}
-                cross = measured.by_seed(**cell, **CROSS, method=method)
-                old = measured.by_seed(**cell, **OLD, seed=list(cross.index))
-                line[f"{title} (points)"] = points(cross, old)
-            lines.append(line)
+                cross = measured.by_seed(**where, **CROSS, metric=metric, method=method)
+                old = measured.by_seed(**where, **OLD, metric=metric, seed=list(cross.index))
+                line[f"new/old − old/old, {title} (points)"] = points(cross, old)
+            own = measured.by_seed(**where, **SELF, metric="cmc@1", method=method)
+            paragon = measured.by_seed(**where, **SELF, metric="cmc@1", method="independent", seed=list(own.index))
+            line["new/new − paragon, rank 1 (points)"] = points(own, paragon)
+            flips = measured.by_seed(**where, **CROSS, metric="negative_flips", method=method)
+            lines.append(line | {"negative flips (%)": in_percent(flips)})
+    return pd.DataFrame(lines)
+
+
+def collapse_table(measured: Rows) -> pd.DataFrame:
+    """Signs of collapse of every new model, and how near its embedding of an image is to the old one's."""
+    lines = []
+    for method in methods_of(measured):
+        own, cross = {**PLAIN, **SELF, "method": method}, {**PLAIN, **CROSS, "method": method}
+        line = {"method": method}
+        line["dead coordinates (%)"] = in_percent(measured.by_seed(**own, metric="dead_coordinates"))
+        line["zero vectors (%)"] = in_percent(measured.by_seed(**own, metric="zero_vectors"))
+        line["new/old: queries that one item answers (%)"] = in_percent(measured.by_seed(**cross, metric="top_share"))
+        for subset, words in SUBSETS.items():
+            cosine = measured.by_seed(**cross, subset=subset, metric="cosine")
+            line[f"cosine of new and old, {words}"] = f"{cosine.mean():.2f}"
+        lines.append(line | {"n": len(cosine)})
+    return pd.DataFrame(lines)
+
+
+def classifier_table(measured: Rows) -> pd.DataFrame:
+    """What the old classifier, as each form completes it, makes of old embeddings and of those trained through it."""
+    lines = []
+    for form in FORMS:
+        for query in ("old", "new"):
+            cell = {**PLAIN, "method": form, "query_model": query, "gallery_model": "classifier"}
+            line = {"rows of": form, "embeddings of": query if query == "old" else f"new, {form}"}
+            for subset, words in (("known", SUBSETS["known"]), ("unknown", SUBSETS["unknown"])):
+                has_rows = subset == "known" or form != "BCT A"
+                for metric, title in (("classified", "put right (%)"), ("influence loss", "influence loss")):
+                    values = measured.by_seed(**cell, subset=subset, metric=metric) if has_rows else None
+                    shown = "" if values is None else in_percent(values)
+                    line[f"{words}: {title}"] = f"{values.mean():.1f}" if "loss" in metric and has_rows else shown
+            into = measured.by_seed(**cell, subset="known", metric="into made rows")
+            line[f"{SUBSETS['known']}: put into made rows (%)"] = "" if form == "BCT A" else in_percent(into)
+            lines.append(line | {"n": len(into)})
     return pd.DataFrame(lines)
 
 
@@ -110,20 +149,23 @@ def rows_table(measured: Rows) -> pd.DataFrame:
 
 
 def changes_table(measured: Rows) -> pd.DataFrame:
-    """Table B2: old/old, new/old and new/new of BCT C, and the paragon, for everything that an upgrade may change."""
-    cases = {"classes": PLAIN, "images of every class": {**PLAIN, "split": "sample-incremental"}}
-    cases |= {change: {**PLAIN, "variant": change} for change in CHANGES}
+    """Table B2: old/old, new/old and new/new of BCT A, and the paragon, for everything that an upgrade may change.
+
+    Where the old model knew every class no row is missing and the three forms are one, which rows call form C.
+    """
+    cases = {"classes": (PLAIN, "BCT A"), "images of every class": ({**PLAIN, "split": "sample-incremental"}, "BCT C")}
+    cases |= {change: ({**PLAIN, "variant": change}, "BCT A") for change in CHANGES}
     lines = []
-    for words, place in cases.items():
+    for words, (place, form) in cases.items():
         line = {"what changes": words}
         cell = {**place, "subset": "all", "metric": "cmc@1"}
-        cross = measured.by_seed(**cell, **CROSS, method="BCT C")
+        cross = measured.by_seed(**cell, **CROSS, method=form)
         old = measured.by_seed(**cell, **OLD, seed=list(cross.index))
         line["old / old (%)"] = in_percent(old)
         line["new / old, independent (%)"] = in_percent(measured.by_seed(**cell, **CROSS, method="independent"))
-        line["new / old, BCT C (%)"] = in_percent(cross)
+        line["new / old, BCT (%)"] = in_percent(cross)
         line["criterion (points)"] = points(cross, old)
-        line["new / new, BCT C (%)"] = in_percent(measured.by_seed(**cell, **SELF, method="BCT C"))
+        line["new / new, BCT (%)"] = in_percent(measured.by_seed(**cell, **SELF, method=form))
         line["paragon (%)"] = in_percent(measured.by_seed(**cell, **SELF, method="independent"))
         lines.append(line | {"n": len(cross)})
     return pd.DataFrame(lines)
@@ -132,7 +174,7 @@ def changes_table(measured: Rows) -> pd.DataFrame:
 def chain_table(measured: Rows, metric: str = "cmc@1") -> pd.DataFrame:
     """Table B3: average compatibility and average accuracy of three generations, and the oldest gallery's tests."""
     lines = []
-    for method in ("independent", "BCT C"):
+    for method in chained(measured):
         found = measured.of(split="three generations", method=method, subset="all", metric=metric)
         matrices = {seed: generation_matrix(rows) for seed, rows in found.groupby("seed")}
         line = {"chain": method, "AC (%)": in_percent(_by_seed(matrices, average_compatibility))}
@@ -144,6 +186,12 @@ def chain_table(measured: Rows, metric: str = "cmc@1") -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def chained(measured: Rows) -> list[str]:
+    """The methods whose chain was measured, in the order of the study's table."""
+    found = set(measured.of(split="three generations")["method"])
+    return [method for method in METHODS if method in found]
+
+
 def generation_matrix(rows: pd.DataFrame) -> np.ndarray:
     """(3, 3) values M(i, j) of one seed's rows, oldest generation first."""
     matrix = rows.pivot_table(index="query_model", columns="gallery_model", values="value")
@@ -151,14 +199,18 @@ def generation_matrix(rows: pd.DataFrame) -> np.ndarray:
 
 
 def threshold_table(measured: Rows) -> pd.DataFrame:
-    """Table B6: a verification threshold fixed under old/old at FAR 0.1 %, and the rates it has under new/old."""
+    """Table B6: a verification threshold fixed under old/old at FAR 0.1 %, and the rates it has under new/old.
+
+    Means over seeds, of all queries.
+    """
     lines = []
     for method in methods_of(measured):
         cell = {**PLAIN, **CROSS, "method": method, "subset": "all"}
         names = ("fixed TAR", "fixed FAR", "transferred TAR", "transferred FAR")
         values = {name: measured.by_seed(**cell, metric=name) for name in names}
         titles = ("old/old: TAR (%)", "old/old: FAR (%)", "new/old: TAR (%)", "new/old: FAR (%)")
-        lines.append({"method": method} | {t: _small(values[n]) for t, n in zip(titles, names, strict=True)})
+        line = {"method": method} | {t: _small(values[n]) for t, n in zip(titles, names, strict=True)}
+        lines.append(line | {"n": len(values["fixed TAR"])})
     return pd.DataFrame(lines)
 
 

@@ -14,8 +14,10 @@ from compatlib.methods import bct as method
 from compatlib.methods import bct_baselines, independent
 from compatlib.study import models, rows, upgrades
 from compatlib.study.chapters import bct
+from compatlib.study.rows import Rows
 from compatlib.study.seed_tests import OPEN_SET
 from compatlib.study.settings import settings
+from compatlib.study.upgrade_rows import FAR
 from compatlib.study.upgrades import METHODS, Upgrade, canonical, model_of
 
 PLAIN, SAMPLES, CHAIN = "class-incremental", "sample-incremental", "three generations"
@@ -67,30 +69,41 @@ def cells_of(split: str, method: str, variant: str = "", x: float | None = None)
     """The cells of one upgrade."""
     place = {"split": split, "method": method, "variant": variant}
     place |= {"x_name": "weight", "x": x} if x is not None else {"x_name": ""}
-    subsets = ("all",) if split == OPEN_SET else SUBSETS
+    subsets = SUBSETS if split == PLAIN else ("all",)
     new_old = place | {"query_model": "new", "gallery_model": "old"}
     pairs = [new_old, new_old | {"gallery_model": "new"}]
     pairs += [new_old | {"query_model": "old"}] if method == "independent" else []
     found = [p | {"subset": subset, "metric": metric} for p in pairs for subset in subsets for metric in SCORES]
     found += [p | {"subset": "all", "metric": "top_share"} for p in pairs]
     found += [new_old | {"subset": subset, "metric": "negative_flips"} for subset in subsets]
+    measured_models = ("new", "old") if method == "independent" else ("new",)
+    for name in measured_models:
+        own = place | {"query_model": name, "gallery_model": name, "subset": "all"}
+        found += [own | {"metric": metric} for metric in ("dead_coordinates", "zero_vectors")]
     if x is None and not variant:
         names = ("fixed FAR", "fixed TAR", "transferred FAR", "transferred TAR")
         found += [new_old | {"subset": "all", "metric": name} for name in names]
-        queries = ("new", "old") if method == "independent" else ("new",)
-        means = [place | {"query_model": query, "gallery_model": "old means"} for query in queries]
+        means = [place | {"query_model": name, "gallery_model": "old means"} for name in measured_models]
         found += [mean | {"subset": subset, "metric": "cmc@1"} for mean in means for subset in subsets]
-        if method in ("BCT B", "BCT C"):
-            found += [place | row for row in classifier_rows(split)]
+        found += [new_old | {"subset": subset, "metric": "cosine"} for subset in subsets]
+        if method.startswith("BCT"):
+            found += [place | row for row in classifier_rows(split, method)]
     return found
 
 
-def classifier_rows(split: str) -> list[dict]:
-    """An old model of half of the images has a row for every class, so that none is made."""
-    names = ("real rows",) if split == SAMPLES else ("real rows", "made rows")
-    norms = [{"query_model": name, "gallery_model": name, "metric": "norm", "subset": ""} for name in names]
+def classifier_rows(split: str, method: str) -> list[dict]:
+    """Form A makes no row; an old model of half of the images has one for every class, so that none is made."""
+    has_all = split == SAMPLES
+    names = ("real rows",) if has_all or method == "BCT A" else ("real rows", "made rows")
+    found = [{"query_model": name, "gallery_model": name, "metric": "norm", "subset": ""} for name in names]
     pairs = itertools.product(names, names)
-    return norms + [{"query_model": a, "gallery_model": b, "metric": "cosine", "subset": ""} for a, b in pairs]
+    found += [{"query_model": a, "gallery_model": b, "metric": "cosine", "subset": ""} for a, b in pairs]
+    judged = ("all",) if has_all else ("known",) if method == "BCT A" else SUBSETS
+    for query, subset, metric in itertools.product(
+        ("old", "new"), judged, ("classified", "into made rows", "influence loss")
+    ):
+        found.append({"query_model": query, "gallery_model": "classifier", "subset": subset, "metric": metric})
+    return found
 
 
 def expected_cells() -> list[tuple[dict, list[int]]]:
@@ -101,16 +114,17 @@ def expected_cells() -> list[tuple[dict, list[int]]]:
         found += [(cell, seeds) for cell in cells_of(PLAIN, name)]
     for name in ("independent", "BCT C"):
         found += [(cell, both) for cell in cells_of(SAMPLES, name)]
+    for name in ("independent", "BCT A"):
         for change in bct.CHANGES:
             found += [(cell, sweep) for cell in cells_of(PLAIN, name, change)]
-    for split in (PLAIN, OPEN_SET):
+    for split, forms in ((PLAIN, ("BCT A", "BCT C")), (OPEN_SET, ("BCT A",))):
         found += [(cell, sweep) for cell in cells_of(split, "independent", x=0.0)]
-        for weight in bct.WEIGHTS:
-            found += [(cell, sweep) for cell in cells_of(split, "BCT C", x=weight)]
+        for form, weight in itertools.product(forms, bct.WEIGHTS):
+            found += [(cell, sweep) for cell in cells_of(split, form, x=weight)]
     generations = ("generation 1", "generation 2", "generation 3")
-    for name, query, gallery, metric in itertools.product(("independent", "BCT C"), generations, generations, SCORES):
+    for name, query, gallery, metric in itertools.product(("independent", "BCT A"), generations, generations, SCORES):
         place = {"split": CHAIN, "method": name, "variant": "", "x_name": "", "subset": "all", "metric": metric}
-        found.append((place | {"query_model": query, "gallery_model": gallery}, both))
+        found.append((place | {"query_model": query, "gallery_model": gallery}, sweep))
     for split, subsets in ((PLAIN, SUBSETS), (OPEN_SET, ("all",))):
         for subset, metric in itertools.product(subsets, SCORES):
             found.append(({"split": split, "method": "chance", "subset": subset, "metric": metric}, both))
@@ -139,8 +153,9 @@ def test_a_cell_is_found_by_what_its_table_says_of_it(measured):
 
 def test_all_scores_are_shares(measured):
     frame = measured.rows.frame
-    assert frame[~frame["metric"].isin(["norm", "cosine"])]["value"].between(0, 1).all()
+    assert frame[~frame["metric"].isin(["norm", "cosine", "influence loss"])]["value"].between(0, 1).all()
     assert frame[frame["metric"] == "cosine"]["value"].between(-1, 1).all()
+    assert (frame[frame["metric"] == "influence loss"]["value"] > 0).all()
 
 
 def test_the_rows_that_form_c_makes_are_as_long_as_the_real_ones(measured):
@@ -166,14 +181,14 @@ def embeddings(run, source, seed=0, images=None) -> np.ndarray:
         ({"split": PLAIN, "variant": "", "x_name": "", "method": "BCT B"}, "old", Upgrade("BCT B")),
         ({"split": SAMPLES, "method": "BCT C"}, "old_samples", Upgrade("BCT C", "old_samples")),
         (
-            {"variant": "a longer embedding", "method": "BCT C"},
+            {"variant": "a longer embedding", "method": "BCT A"},
             "old_narrow",
-            Upgrade("BCT C", "old_narrow"),
+            Upgrade("BCT A", "old_narrow"),
         ),
         (
-            {"variant": "network, embedding and loss", "method": "BCT C"},
+            {"variant": "network, embedding and loss", "method": "BCT A"},
             "old_small_narrow",
-            Upgrade("BCT C", "old_small_narrow", "new_deep_arcface"),
+            Upgrade("BCT A", "old_small_narrow", "new_deep_arcface"),
         ),
         ({"split": PLAIN, "x": 0.3, "method": "BCT C"}, "old", Upgrade("BCT C", weight=0.3)),
         ({"split": PLAIN, "x": 0.0, "method": "independent"}, "old", "new"),
@@ -190,7 +205,8 @@ def test_scores_and_flips_are_those_of_evaluations_made_by_hand(run, measured, c
     own = evaluate(after, after, labels, labels, exclude_self=True)
     deployed = evaluate(before, before, labels, labels, exclude_self=True)
     tests = {"old": cross, "new": own}
-    for subset, mask in {"all": labels >= 0, "known": labels < KNOWN, "unknown": labels >= KNOWN}.items():
+    masks = {"all": labels >= 0, "known": labels < KNOWN, "unknown": labels >= KNOWN}
+    for subset, mask in list(masks.items())[: 1 if cell.get("split") == SAMPLES else 3]:
         for gallery, test in tests.items():
             wanted = cell | {"query_model": "new", "gallery_model": gallery, "subset": subset}
             assert measured.rows.by_seed(**wanted, metric="cmc@1")[seed] == np.mean(test.first_rank[mask] == 1)
@@ -207,7 +223,7 @@ def test_scores_and_flips_are_those_of_evaluations_made_by_hand(run, measured, c
 
 def test_what_does_not_depend_on_the_table_is_the_same_in_each(measured):
     """Models trained apart, and λ = 1, stand in B1 and in the sweep of B4."""
-    for name, x in (("independent", 0.0), ("BCT C", upgrades.WEIGHTS["BCT C"])):
+    for name, x in (("independent", 0.0), ("BCT A", upgrades.WEIGHTS["BCT A"]), ("BCT C", upgrades.WEIGHTS["BCT C"])):
         scores = {"split": PLAIN, "method": name, "variant": "", "query_model": "new", "subset": "all", "seed": 0}
         for gallery, metric in itertools.product(("old", "new"), SCORES):
             wanted = scores | {"gallery_model": gallery, "metric": metric}
@@ -243,7 +259,7 @@ def thresholds_by_hand(run, old, new, distance) -> list[float]:
     else:
         own, cross = (-cdist(query, before) for query in (before, after))
     impostors = sorted(own[labels[:, None] != labels[None, :]], reverse=True)
-    allowed = int(bct.FAR * len(impostors))
+    allowed = int(FAR * len(impostors))
     assert allowed == 1  # of 1,440
     threshold = impostors[allowed]
     return [*rates(own, labels, threshold), *rates(cross, labels, threshold)]
@@ -269,7 +285,7 @@ def test_the_fixed_threshold_knows_nothing_of_the_successor(measured):
             assert len(found) > 1
             assert len(set(found["value"])) == 1
     fixed = measured.rows.of(metric="fixed FAR")["value"]
-    assert fixed.between(0, bct.FAR).all()
+    assert fixed.between(0, FAR).all()
 
 
 def test_class_means_are_a_gallery_of_one_item_a_class(run, measured):
@@ -306,19 +322,18 @@ def test_a_run_of_the_other_distance_measures_with_it_throughout(found_only, mea
 # The chain.
 
 
-@pytest.mark.parametrize("name", ["independent", "BCT C"])
+@pytest.mark.parametrize("name", ["independent", "BCT A"])
 def test_a_chain_is_a_full_matrix_of_tests_made_by_hand(run, measured, name):
     middle = Upgrade(name, "old_quarter", "old")
     generations = ["old_quarter", middle, Upgrade(name, middle, "new")]
     labels = models.test_images(run).labels
-    for seed in (0, 1):
-        vectors = [embeddings(run, source, seed) for source in generations]
-        for i, j in itertools.product(range(3), range(3)):
-            test = evaluate(vectors[i], vectors[j], labels, labels, exclude_self=True)
-            pair = {"query_model": f"generation {i + 1}", "gallery_model": f"generation {j + 1}"}
-            cell = {"split": CHAIN, "method": name, **pair}
-            assert measured.rows.by_seed(**cell, metric="cmc@1")[seed] == test.cmc[1]
-            assert measured.rows.by_seed(**cell, metric="map")[seed] == pytest.approx(test.mean_average_precision)
+    vectors = [embeddings(run, source) for source in generations]
+    for i, j in itertools.product(range(3), range(3)):
+        test = evaluate(vectors[i], vectors[j], labels, labels, exclude_self=True)
+        pair = {"query_model": f"generation {i + 1}", "gallery_model": f"generation {j + 1}"}
+        cell = {"split": CHAIN, "method": name, **pair}
+        assert measured.rows.by_seed(**cell, metric="cmc@1")[0] == test.cmc[1]
+        assert measured.rows.by_seed(**cell, metric="map")[0] == pytest.approx(test.mean_average_precision)
 
 
 def test_generations_know_a_quarter_a_half_and_all_of_the_classes(run, measured):
@@ -330,9 +345,17 @@ def test_generations_know_a_quarter_a_half_and_all_of_the_classes(run, measured)
 def test_only_the_first_generation_is_common_to_both_chains(measured):
     first = {"split": CHAIN, "query_model": "generation 1", "gallery_model": "generation 1", "metric": "map"}
     last = {"split": CHAIN, "query_model": "generation 3", "gallery_model": "generation 2", "metric": "map"}
-    for seed in (0, 1):
-        assert len(set(measured.rows.of(**first, seed=seed)["value"])) == 1
-        assert len(set(measured.rows.of(**last, seed=seed)["value"])) == 2
+    assert len(set(measured.rows.of(**first)["value"])) == 1
+    assert len(set(measured.rows.of(**last)["value"])) == 2
+
+
+def test_the_chain_of_made_rows_is_measured_where_it_does_not_collapse():
+    """Out of a collapsed generation's embeddings no row can be made for the next."""
+    for profile, methods in (("study", ["independent", "BCT A", "BCT C"]), ("laptop", ["independent", "BCT A"])):
+        run = settings({"profile": profile}, bct.Knobs)
+        for seed in run.seeds:
+            expected = methods if seed in run.sweep_seeds else []
+            assert [chain.method for chain in bct.chains(run, seed)] == expected
 
 
 # The open-set split.
@@ -355,7 +378,7 @@ def test_no_identity_of_the_open_set_test_was_trained_on(run, measured):
     labels = tested.labels
     vectors = [embeddings(run, source, images=tested) for source in (cases[-1].upgrade, "old_open")]
     test = evaluate(*vectors, labels, labels, exclude_self=True)
-    place = {"split": OPEN_SET, "method": "BCT C", "x": cases[-1].x, "query_model": "new", "gallery_model": "old"}
+    place = {"split": OPEN_SET, "method": "BCT A", "x": cases[-1].x, "query_model": "new", "gallery_model": "old"}
     assert measured.rows.by_seed(**place, metric="cmc@1")[0] == test.cmc[1]
     assert measured.rows.by_seed(**place, metric="map")[0] == pytest.approx(test.mean_average_precision)
 
@@ -374,7 +397,7 @@ def test_claims_are_for_every_seed_and_sweeps_for_their_own(run):
     assert other < swept
     assert all(variant == "" and x is None for _, variant, _, x in other)
     assert {split for split, *_ in other} == {PLAIN, SAMPLES}
-    assert bct.chains(run, 0) == bct.chains(run, 1)
+    assert bct.chains(run, 1) == []
     assert len(bct.plan(run, 0)) == len(swept)
     assert {variant for _, variant, _, _ in swept} == {"", *bct.CHANGES}
 
@@ -392,7 +415,7 @@ def test_a_profile_measures_its_tables(profile):
         assert any(variant for _, variant, _, _ in found) == is_long
         assert any(x is not None for *_, x in found) == is_long
         assert any(split == OPEN_SET for split, *_ in found) == is_long
-        assert [chain.method for chain in bct.chains(run, seed)] == ["independent", "BCT C"] * ("B3" in wanted)
+        assert bool(bct.chains(run, seed)) == (swept and "B3" in wanted)
         for *_, upgrade, _ in found:
             assert {upgrade.old, upgrade.new} <= set(models.ROLES)
 
@@ -403,15 +426,15 @@ def test_a_profile_measures_its_tables(profile):
         ("B1", ("B1",), 11, 0),
         ("B2", ("B1", "B2"), 11 + 14, 0),
         ("B3,B1", ("B1", "B3"), 11, 2),
-        (" B5 , B4,", ("B1", "B4", "B5"), 11 + 6 + 6, 0),
-        ("", bct.TABLES, 11 + 14 + 6 + 6, 2),
+        (" B5 , B4,", ("B1", "B4", "B5"), 11 + 11 + 6, 0),
+        ("", bct.TABLES, 11 + 14 + 11 + 6, 2),
     ],
 )
 def test_a_page_names_its_tables_and_always_has_the_first(tables, wanted, cases, chains):
     run = run_with(tables=tables)
     assert bct.tables(run) == wanted
     assert len(bct.plan(run, 0)) == cases
-    assert len(bct.chains(run, 0)) == len(bct.chains(run, 1)) == chains
+    assert [len(bct.chains(run, seed)) for seed in (0, 1)] == [chains, 0]
     assert len(bct.plan(run, 1)) == len(bct.CLAIMED) + 2
 
 
@@ -439,8 +462,8 @@ def test_what_is_trained_is_what_is_measured_each_once_and_old_before_new(run, m
     needed = {(canonical(source), seed) for seed, sources in plans.items() for source in sources}
     needed |= {(canonical(source.old), seed) for source, seed in needed if isinstance(source, Upgrade)}
     needed |= {(canonical(source.old), seed) for source, seed in needed if isinstance(source, Upgrade)}
-    needed |= {(role, seed) for seed in run.seeds for role in ("old", "old_quarter", "old_samples", "new")}
-    needed |= {(old, 0) for old, _ in bct.CHANGES.values()} | {("old_open", 0)}
+    needed |= {(role, seed) for seed in run.seeds for role in ("old", "old_samples", "new")}
+    needed |= {(old, 0) for old, _ in bct.CHANGES.values()} | {("old_open", 0), ("old_quarter", 0)}
     assert set(stages) == needed
     for (source, seed), stage in stages.items():
         if isinstance(source, Upgrade):
@@ -460,9 +483,11 @@ def test_seed_by_seed_every_model_is_found_and_the_rows_are_the_same(run, found_
 
 
 def test_a_page_of_fewer_tables_has_the_same_rows_of_these(found_only, measured):
-    part = bct.measure(run_with(tables="B3").model_copy(update={"seeds": (1,)})).rows
+    part = bct.measure(run_with(tables="B3").model_copy(update={"seeds": (0,)})).rows
+    whole = Rows(measured.rows.frame[measured.rows.frame["variant"] == ""], {})
     for split in (PLAIN, SAMPLES, CHAIN):
-        assert in_order(part.of(split=split)).equals(in_order(measured.rows.of(split=split, seed=1)))
+        own = whole.of(split=split, seed=0, x_name="")
+        assert in_order(part.of(split=split)).equals(in_order(own))
     assert set(part.frame["split"]) == {PLAIN, SAMPLES, CHAIN}
 
 
@@ -478,12 +503,76 @@ def test_the_sidecar_tells_what_the_rows_were_made_from(run, measured):
     assert set(rows.groups(measured.rows.frame)) == set(measured.rows.sidecar)
 
 
-def test_base_models_are_those_of_roles_alone(run, measured):
-    both = {"old", "new", "old_samples", "old_quarter"}
-    swept = {role for pair in bct.CHANGES.values() for role in pair} | {"old_open", "new_open"}
+def test_base_models_are_those_of_roles_alone_and_all_models_are_published(run, measured):
+    both = {"old", "new", "old_samples"}
+    swept = {role for pair in bct.CHANGES.values() for role in pair} | {"old_open", "new_open", "old_quarter"}
     names = {f"{role}, seed 0" for role in both | swept} | {f"{role}, seed 1" for role in both}
     assert set(measured.base_models) == names
+    upgraded = {
+        f"{name}, seed {seed}" for seed in (0, 1) for name in measured.rows.sidecar[f"smoke/digits/{seed}"]["artifacts"]
+    }
+    assert set(measured.to_publish) == upgraded
+    assert {"new, BCT A against old, seed 1", "new, BCT A against (old, BCT A against old_quarter), seed 0"} <= upgraded
     artifact = measured.base_models["old_samples, seed 1"]
     expected = models.base_model(run, "old_samples", 1)[0].artifact
     assert artifact.key == expected.key
     assert all(torch.equal(artifact.tensors[name], tensor) for name, tensor in expected.tensors.items())
+
+
+# The diagnosis, made by hand.
+
+
+def test_collapse_is_counted_over_the_test_images(run, measured):
+    for name, source in (("new", Upgrade("BCT C")), ("old", "old")):
+        vectors = embeddings(run, source)
+        cell = {"split": PLAIN, "variant": "", "x_name": "", "query_model": name, "gallery_model": name}
+        cell |= {"method": "independent" if name == "old" else "BCT C"}
+        dead = sum(all(row[k] == 0 for row in vectors) for k in range(vectors.shape[1])) / vectors.shape[1]
+        zero = sum(all(value == 0 for value in row) for row in vectors) / len(vectors)
+        assert measured.rows.by_seed(**cell, metric="dead_coordinates")[0] == pytest.approx(dead)
+        assert measured.rows.by_seed(**cell, metric="zero_vectors")[0] == pytest.approx(zero)
+
+
+@pytest.mark.parametrize("form", ["BCT A", "BCT B", "BCT C"])
+@pytest.mark.parametrize("name", ["old", "new"])
+def test_the_old_classifier_is_asked_about_old_and_new_embeddings(run, measured, form, name):
+    old = model_of(run, "old", 0)[0]
+    weight = old.classifier.weight.detach()
+    if form != "BCT A":
+        weight = upgrades.extended(old, models.training_images(run), normalize=form == "BCT C").weight.detach()
+    vectors = torch.from_numpy(embeddings(run, "old" if name == "old" else Upgrade(form))).double()
+    labels = models.test_images(run).labels
+    masks = {"known": labels < KNOWN} if form == "BCT A" else {"known": labels < KNOWN, "unknown": labels >= KNOWN}
+    for subset, mask in masks.items():
+        right, made, loss = [], [], []
+        for vector, label in zip(vectors[mask], labels[mask].tolist(), strict=True):
+            logits = [float(row.double() @ vector) for row in weight]
+            best = max(range(len(logits)), key=logits.__getitem__)
+            right.append(best == label)
+            made.append(best >= KNOWN)
+            loss.append(np.log(np.exp(np.array(logits) - max(logits)).sum()) + max(logits) - logits[label])
+        cell = {"split": PLAIN, "method": form, "query_model": name, "gallery_model": "classifier", "subset": subset}
+        found = {
+            m: measured.rows.by_seed(**cell, metric=m)[0] for m in ("classified", "into made rows", "influence loss")
+        }
+        assert found["classified"] == pytest.approx(np.mean(right))
+        assert found["into made rows"] == pytest.approx(np.mean(made))
+        assert found["influence loss"] == pytest.approx(np.mean(loss), rel=1e-4)
+
+
+def test_likeness_is_the_mean_cosine_of_an_images_two_embeddings(run, measured):
+    old, new = embeddings(run, "old"), embeddings(run, Upgrade("BCT A"))
+    labels = models.test_images(run).labels.numpy()
+    norms = np.linalg.norm(old, axis=1) * np.linalg.norm(new, axis=1)
+    cosines = np.divide((old * new).sum(1), norms, out=np.zeros_like(norms), where=norms > 0)
+    cell = {
+        "split": PLAIN,
+        "method": "BCT A",
+        "variant": "",
+        "x_name": "",
+        "query_model": "new",
+        "gallery_model": "old",
+    }
+    for subset, mask in {"all": labels >= 0, "known": labels < KNOWN, "unknown": labels >= KNOWN}.items():
+        found = measured.rows.by_seed(**cell, subset=subset, metric="cosine")[0]
+        assert found == pytest.approx(cosines[mask].mean(), abs=1e-5)

@@ -130,7 +130,7 @@ def test_rows_are_the_scores_of_an_evaluation_made_by_hand(run, measured, method
 
 
 def test_none_of_its_models_is_published(measured):
-    assert measured.base_models == {}
+    assert measured.to_publish == {}
 
 
 def test_the_current_version_is_the_one_that_a_run_writes(run, measured):

@@ -14,6 +14,7 @@ from compatlib.study.upgrades import METHODS
 METRICS = ("cmc@1", "cmc@5", "map")
 # Rank 1 of new/old by method; old/old is 0.40, new/new 0.50 alone and 0.45 with a method.
 CROSS = dict(zip(METHODS, (0.01, 0.20, 0.38, 0.39, 0.37, 0.36, 0.41, 0.42, 0.43), strict=True))
+CROSS_PAIR = {"query_model": "new", "gallery_model": "old"}
 BASE = {"profile": "study", "dataset": "cifar100", "chapter": "bct", "distance": "cosine"}
 
 
@@ -50,10 +51,23 @@ def plain(seed: int):
         ):
             pair = {"query_model": "new", "gallery_model": "old", "subset": "all"}
             yield {**cell, **pair, "metric": name, "value": rate}
+        for subset in ("all", "known", "unknown"):
+            pair = {"query_model": "new", "gallery_model": "old", "subset": subset}
+            yield {**cell, **pair, "metric": "cosine", "value": 0.9}
         for query in ("new", "old") if method == "independent" else ("new",):
             for subset in ("all", "known", "unknown"):
                 pair = {"query_model": query, "gallery_model": "old means", "subset": subset}
                 yield {**cell, **pair, "metric": "cmc@1", "value": cross + 0.1}
+            own = {"query_model": query, "gallery_model": query, "subset": "all"}
+            yield {**cell, **own, "metric": "dead_coordinates", "value": 0.5}
+            yield {**cell, **own, "metric": "zero_vectors", "value": 0.25}
+        yield {**cell, **CROSS_PAIR, "subset": "all", "metric": "top_share", "value": 0.125}
+    for form in ("BCT A", "BCT B", "BCT C"):
+        for query in ("old", "new"):
+            for subset in ("known",) if form == "BCT A" else ("all", "known", "unknown"):
+                cell = {**BASE, **place, "method": form, "seed": seed, "query_model": query, "subset": subset}
+                for metric, value in (("classified", 0.6), ("into made rows", 1.0), ("influence loss", 14.5)):
+                    yield {**cell, "gallery_model": "classifier", "metric": metric, "value": value}
     for method, made in (("BCT B", 6.0), ("BCT C", 3.0)):
         cell = {**BASE, **place, "method": method, "seed": seed}
         for first, norm in (("real rows", 3.0), ("made rows", made)):
@@ -68,11 +82,11 @@ def plain(seed: int):
 
 
 def chain(seed: int):
-    """Alone the diagonal is 0.1, 0.2, 0.3 and all else 0; with BCT C the lower triangle is 0.05 above its column's."""
-    for method in ("independent", "BCT C"):
+    """Alone the diagonal is 0.1, 0.2, 0.3 and all else 0; with BCT the lower triangle is 0.05 above its column's."""
+    for method in ("independent", "BCT A", "BCT C"):
         for i, query in enumerate(GENERATIONS):
             for j, gallery in enumerate(GENERATIONS):
-                below = 0.1 * (j + 1) + 0.05 if method == "BCT C" and i > j else 0.0
+                below = 0.1 * (j + 1) + 0.05 if method != "independent" and i > j else 0.0
                 pair = {"query_model": query, "gallery_model": gallery, "method": method, "subset": "all", "seed": seed}
                 value = 0.1 * (i + 1) if i == j else below
                 yield {**BASE, "split": "three generations", **pair, "metric": "cmc@1", "value": value}
@@ -80,13 +94,14 @@ def chain(seed: int):
 
 def sweeps(seed: int):
     for change in CHANGES:
-        for method in ("independent", "BCT C"):
+        for method in ("independent", "BCT A"):
             yield from scores({"split": "class-incremental", "variant": change}, method, CROSS[method], seed)
     for split, subsets in (("class-incremental", ("all", "known", "unknown")), ("open-set", ("all",))):
         place = {"split": split, "x_name": "weight"}
         yield from scores({**place, "x": 0.0}, "independent", 0.01, seed, subsets)
         for weight in WEIGHTS:
-            yield from scores({**place, "x": weight}, "BCT C", 0.4 + 0.01 * weight, seed, subsets)
+            for form in ("BCT A",) if split == "open-set" else ("BCT A", "BCT C"):
+                yield from scores({**place, "x": weight}, form, 0.4 + 0.01 * weight, seed, subsets)
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +146,28 @@ def test_a_single_seed_has_neither_interval_nor_gain():
 def test_subsets_are_compared_with_old_old_of_the_same_subset(laptop):
     lines = bct_tables.subset_table(laptop).set_index(["method", "queries"])
     assert len(lines) == 3 * len(METHODS)
-    assert set(lines.loc["BCT A"]["rank 1 (points)"]) == {"+1.0\u00a0±\u00a00.0"}
+    assert set(lines.loc["BCT A"]["new/old − old/old, rank 1 (points)"]) == {"+1.0\u00a0±\u00a00.0"}
+    assert set(lines.loc["BCT A"]["new/new − paragon, rank 1 (points)"]) == {"-5.0\u00a0±\u00a00.0"}
+    assert set(lines["negative flips (%)"]) == {"5.0\u00a0±\u00a00.0"}
+
+
+def test_signs_of_collapse_stand_beside_every_method(study):
+    lines = bct_tables.collapse_table(study).set_index("method")
+    assert list(lines.index) == list(METHODS)
+    assert set(lines["dead coordinates (%)"]) == {"50.0\u00a0±\u00a00.0"}
+    assert set(lines["zero vectors (%)"]) == {"25.0\u00a0±\u00a00.0"}
+    assert set(lines["new/old: queries that one item answers (%)"]) == {"12.5\u00a0±\u00a00.0"}
+    assert set(lines["cosine of new and old, classes old knew"]) == {"0.90"}
+
+
+def test_the_old_classifier_is_shown_form_by_form(study):
+    lines = bct_tables.classifier_table(study)
+    assert list(lines["rows of"]) == ["BCT A", "BCT A", "BCT B", "BCT B", "BCT C", "BCT C"]
+    assert list(lines["embeddings of"]) == ["old", "new, BCT A", "old", "new, BCT B", "old", "new, BCT C"]
+    assert set(lines["classes old knew: put right (%)"]) == {"60.0\u00a0±\u00a00.0"}
+    assert list(lines["classes new to old: put right (%)"]) == ["", ""] + ["60.0\u00a0±\u00a00.0"] * 4
+    assert list(lines["classes old knew: put into made rows (%)"]) == ["", ""] + ["100.0\u00a0±\u00a00.0"] * 4
+    assert list(lines["classes new to old: influence loss"]) == ["", "", "14.5", "14.5", "14.5", "14.5"]
 
 
 def test_class_means_stand_beside_the_gallery(laptop):
@@ -151,13 +187,15 @@ def test_rows_are_described_by_length_and_likeness(laptop):
 def test_everything_that_an_upgrade_may_change_has_its_line(laptop):
     lines = bct_tables.changes_table(laptop).set_index("what changes")
     assert list(lines.index) == ["classes", "images of every class", *CHANGES]
-    assert lines.loc["a longer embedding", "criterion (points)"] == "+3.0"
+    assert lines.loc["a longer embedding", "criterion (points)"] == "+1.0"
+    assert lines.loc["classes", "criterion (points)"] == "+1.0\u00a0±\u00a00.0"
     assert lines.loc["images of every class", "criterion (points)"] == "+3.0\u00a0±\u00a00.0"
     assert list(lines["n"]) == [3, 3, *[1] * len(CHANGES)]
 
 
 def test_a_chain_is_summed_up_by_its_lower_triangle(study):
     lines = bct_tables.chain_table(study).set_index("chain")
+    assert list(lines.index) == ["independent", "BCT A", "BCT C"]
     assert lines.loc["independent", "AC (%)"] == "0.0\u00a0±\u00a00.0"
     assert lines.loc["BCT C", "AC (%)"] == "100.0\u00a0±\u00a00.0"
     # (0.1 + 0.2 + 0.3 + 0.15 + 0.15 + 0.25) / 6
@@ -174,12 +212,15 @@ def test_thresholds_keep_two_digits(study):
 
 def test_the_study_stands_beside_the_papers_own_numbers(study):
     lines = bct_papers.beside_bt2(study).set_index(["test", "metric"])
-    assert lines.loc[("new / old, BCT", "rank 1 (%)"), "BT2"] == "25.0"
-    assert lines.loc[("new / old, BCT", "rank 1 (%)"), "this study"] == "44.0\u00a0±\u00a02.5"
+    for form, ours in (("A", "42.0\u00a0±\u00a02.5"), ("C", "44.0\u00a0±\u00a02.5")):
+        line = lines.loc[(f"new / old, BCT (ours: form {form})", "rank 1 (%)")]
+        assert (line["BT2"], line["this study"]) == ("25.0", ours)
     lines = bct_papers.beside_openbct(study).set_index(["test", "metric"])
     assert lines.loc[("new / old, L2 alone", "rank 1 (%)"), "openBCT"] == "13.0"
     assert lines.loc[("new / new, paragon", "rank 5 (%)"), "openBCT"] == "84.0"
     assert lines.loc[("old / old", "mAP (%)"), "openBCT"] == ""
+    blank = lines.loc[("new / old, BCT, normalised classifier (not run here)", "rank 1 (%)")]
+    assert (blank["openBCT"], blank["this study"], blank["n"]) == ("46.8", "", 0)
 
 
 def test_the_tuning_table_marks_what_the_study_uses():
