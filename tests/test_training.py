@@ -1,10 +1,12 @@
 """The training loop: determinism, resuming, how objectives and their gradients combine, several processes."""
 
+import math
 import os
 import subprocess
 import sys
 import weakref
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -120,6 +122,88 @@ def test_one_epoch_of_plain_descent_follows_the_definition():
     torch.testing.assert_close(weights(trained), weights(oracle), atol=1e-6, rtol=1e-5)
 
 
+OPTIMIZERS = {
+    "sgd": lambda parameters: torch.optim.SGD(parameters, 0.05, 0.8, weight_decay=0.02, nesterov=True),
+    "adam": lambda parameters: torch.optim.Adam(parameters, 0.05, weight_decay=0.02),
+}
+CLIP_NORM = 3.0
+
+
+def with_dropout(model):
+    def objective(images, labels, indices):
+        yield "classification", F.cross_entropy(F.dropout(model(images), 0.3), labels)
+
+    return objective
+
+
+def by_hand(model, images, optimizer, seed, role):
+    """The whole training as one obvious loop over 3 epochs of 5 batches of 8; the gradients' norms before clipping."""
+    norms, step = [], 0
+    for epoch in range(3):
+        order = torch.randperm(len(images), generator=stream(seed, role, "order", epoch))[:40]
+        for indices in order.split(8):
+            done = step / 5
+            rate = done if done < 1 else (1 + math.cos(math.pi * (done - 1) / 2)) / 2
+            optimizer.param_groups[0]["lr"] = 0.05 * rate
+            inputs = crop_and_flip(images.images[indices], stream(seed, role, "augment", step, 0))
+            torch.manual_seed(stream(seed, role, "objective", step, 0).initial_seed())
+            loss = F.cross_entropy(F.dropout(model(inputs), 0.3), images.labels[indices])
+            gradients = torch.autograd.grad(loss, list(model.parameters()))
+            norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm())
+            for parameter, gradient in zip(model.parameters(), gradients, strict=True):
+                parameter.grad = gradient * min(1, CLIP_NORM / norms[-1])
+            optimizer.step()
+            step += 1
+    return torch.stack(norms)
+
+
+@pytest.mark.parametrize(("optimizer", "seed", "role"), [("sgd", 3, "new"), ("adam", 4, "old")])
+def test_three_epochs_follow_the_definition(optimizer, seed, role):
+    recipe = Recipe(3, 8, optimizer, 0.05, momentum=0.8, weight_decay=0.02, warmup_epochs=1, clip_norm=CLIP_NORM)
+    trained, oracle, images = network(), network(), image_set(43)
+    fit(with_dropout(trained), trained, images, recipe, seed=seed, role=role, augment=crop_and_flip)
+    with torch.random.fork_rng():
+        norms = by_hand(oracle, images, OPTIMIZERS[optimizer](oracle.parameters()), seed, role)
+    assert norms.min() < CLIP_NORM < norms.max(), "the bound should act on some of the steps, not on all"
+    torch.testing.assert_close(weights(trained), weights(oracle), atol=1e-4, rtol=1e-3)
+
+
+def test_every_epoch_has_an_order_and_every_step_has_streams_of_its_own():
+    seen, drawn = [], {"augment": [], "objective": []}
+
+    def augment(inputs, generator):
+        drawn["augment"].append(generator.initial_seed())
+        return inputs
+
+    def objective(images, labels, indices):
+        seen.append(indices)
+        drawn["objective"].append(torch.initial_seed())
+        yield "classification", F.cross_entropy(model(images), labels)
+
+    model = network()
+    fit(objective, model, image_set(), RECIPE, seed=2, role="side", augment=augment)
+    orders = torch.cat(seen).view(3, 40)
+    assert torch.equal(orders.sort(1).values, torch.arange(40).expand(3, 40))
+    assert len(orders.unique(dim=0)) == 3
+    for purpose, seeds in drawn.items():
+        assert seeds == [stream(2, "side", purpose, step, 0).initial_seed() for step in range(15)]
+    assert len(set(drawn["augment"] + drawn["objective"])) == 30
+
+
+def test_a_module_handed_over_in_eval_mode_is_trained_in_training_mode_and_ends_in_eval_mode():
+    model, modes = network().eval(), []
+
+    def objective(images, labels, indices):
+        modes.append(model.training)
+        yield "classification", F.cross_entropy(model(images), labels)
+
+    before = model[2].running_mean.clone()
+    fit(objective, model, image_set(), RECIPE, seed=0, role="new")
+    assert modes == [True] * 15
+    assert not torch.equal(model[2].running_mean, before)
+    assert not model.training
+
+
 def test_two_objectives_without_a_combination_equal_their_sum():
     def separate(model):
         def objective(images, labels, indices):
@@ -233,6 +317,28 @@ def test_an_interrupted_run_ends_with_the_same_weights(tmp_path, stop_at, optimi
     result = train(resumed, recipe, checkpoint=checkpoint, checkpoint_seconds=0)
     assert torch.equal(weights(whole), weights(resumed))
     assert result.history == uninterrupted.history
+
+
+def test_the_cost_of_a_resumed_run_counts_the_seconds_before_it_but_not_the_pause(tmp_path, monkeypatch):
+    clock, model = [100.0], network()
+    monkeypatch.setattr("compatlib.training.time", SimpleNamespace(monotonic=lambda: clock[0]))
+
+    def objective(images, labels, indices):
+        clock[0] += 1
+        if clock[0] == 105:
+            raise KeyboardInterrupt
+        yield "classification", F.cross_entropy(model(images), labels)
+
+    def run():
+        options = {"checkpoint": tmp_path / "run.checkpoint", "checkpoint_seconds": 0}
+        return fit(objective, model, image_set(), RECIPE, seed=0, role="new", **options)
+
+    with pytest.raises(KeyboardInterrupt):
+        run()
+    clock[0] += 1000
+    cost = run().cost
+    assert cost.seconds == 15  # four steps before the interruption and eleven after it, a second each
+    assert cost.images_per_second == 8
 
 
 # The parent imports torch once and forks a child for every life; twenty imports would take a minute. A life ends by
@@ -351,6 +457,20 @@ def test_bfloat16_autocast_keeps_float32_weights_and_learns():
     history = train(model, recipe, augment=unchanged).history
     assert {parameter.dtype for parameter in model.parameters()} == {torch.float32}
     assert history[-1]["value"] < 0.5 * history[0]["value"]
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_the_objective_computes_in_the_precision_of_the_recipe(precision):
+    seen = set()
+
+    def objective(images, labels, indices):
+        logits = model(images)
+        seen.add(logits.dtype)
+        yield "classification", F.cross_entropy(logits, labels)
+
+    model = network()
+    fit(objective, model, image_set(), Recipe(1, batch_size=8, precision=precision), seed=0, role="new")
+    assert seen == {getattr(torch, precision)}
 
 
 def test_the_schedule_rises_then_falls_to_zero():

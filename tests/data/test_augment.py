@@ -1,5 +1,7 @@
 """Augmentation against an explicit loop, and its properties over seeded batches."""
 
+import math
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -77,6 +79,46 @@ def test_a_view_of_a_uniform_image_is_uniform():
     assert brightness.std() > 5
     assert brightness.min() >= 0.6 * 90 - 1
     assert brightness.max() <= 1.4 * 90 + 1
+
+
+RAMP = (8 * torch.arange(32)).to(torch.uint8).expand(3000, 1, 32, 32)  # rises to the right; one channel: no jitter
+
+
+def slopes(view):
+    """Rise to the right against that of RAMP: the width of the crop in [0, 1], negative if it is mirrored."""
+    columns = view.double().mean((1, 2))
+    return (columns[:, 27] - columns[:, 4]) / (23 * 8)
+
+
+def test_half_of_the_views_are_mirrored_and_none_is_upside_down():
+    first, second = (slopes(view) < 0 for view in two_views(RAMP, generator(3)))
+    for share in (first, second, first == second):
+        assert abs(share.double().mean() - 0.5) < 0.04
+    assert (slopes(two_views(RAMP.mT, generator(3))[0].mT) > 0).all()
+    assert (slopes(two_views(RAMP, generator(3), flip=False)[0]) > 0).all()
+
+
+def test_the_crops_have_20_to_100_percent_of_the_area_and_aspects_of_three_to_four():
+    width = slopes(two_views(RAMP, generator(4), flip=False)[0])
+    height = slopes(two_views(RAMP.mT, generator(4), flip=False)[0].mT)
+    area, aspect = width * height, (width / height).log() / math.log(4 / 3)
+    assert 0.19 < area.min() < area.max() < 1.01
+    for bound in (0.3, 0.4, 0.6, 0.7):  # larger ones are cut where they do not fit the image
+        assert abs((area < bound).double().mean() - (bound - 0.2) / 0.8) < 0.04
+    assert -1.1 < aspect.min() < -0.95
+    assert 0.95 < aspect.max() < 1.1
+    assert abs((aspect[area < 0.7].abs() < 0.5).double().mean() - 0.5) < 0.04
+
+
+def test_contrast_is_changed_in_four_of_five_views_by_up_to_two_fifths():
+    stripes = torch.tensor([60, 60, 140, 140], dtype=torch.uint8).repeat(8).expand(3000, 3, 32, 32)
+    for view in two_views(stripes, generator(5)):
+        pixels = view.flatten(1).double()
+        contrast = (pixels.amax(1) - pixels.amin(1)) / pixels.mean(1) / 0.8  # whatever crop and brightness
+        assert 0.5 < contrast.min() < contrast.max() < 1.5
+        for share in (contrast < 0.8, contrast > 1.2):
+            assert abs(share.double().mean() - 0.8 / 4) < 0.04
+        assert abs(((contrast - 1).abs() < 0.1).double().mean() - (0.2 + 0.8 / 4)) < 0.05
 
 
 def test_some_views_are_grey():

@@ -60,6 +60,13 @@ def test_scaling_matches_the_formula():
     torch.testing.assert_close(resnet.scaled(pixels), (pixels.double() / 255 - 0.5).div(0.25).float())
 
 
+@pytest.mark.parametrize("head", resnet.HEADS)
+def test_weights_and_pixels_are_channels_last(head):
+    convolutions = [part for part in small_resnet(head=head).modules() if isinstance(part, nn.Conv2d)]
+    assert all(part.weight.is_contiguous(memory_format=torch.channels_last) for part in convolutions)
+    assert resnet.scaled(images()).is_contiguous(memory_format=torch.channels_last)
+
+
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="'max_pool'; choose one of"):
         small_resnet(head="max_pool")
