@@ -98,7 +98,7 @@ def read_checkpoint(
     A damaged file is reported as a warning and the training starts anew.
 
     Raises:
-        ValueError: the file belongs to another run (recipe, seed, role or set).
+        ValueError: the file belongs to a run of another recipe, seed, role or number of images.
     """
     try:
         tensors, about = read_tensors(path)

@@ -108,7 +108,8 @@ def write_blocks(
     """Fill a `.npy` file of `shape` with `compute(first, last)` for consecutive blocks of rows, resumably.
 
     While it is unfinished the file is called `<path>.part`, beside a `<path>.part.json` that tells how many rows are
-    on disk; both are renamed or removed at the end, so that `path` is always whole. Memory: one block.
+    on disk; both are renamed or removed at the end, so that `path` is always whole. The rows of an unfinished file that
+    are on record are trusted, and values are written as they are computed. Memory: one block.
 
     Raises:
         ValueError: an unknown dtype, nothing to write, a block below 1 or of another shape, or a file of another

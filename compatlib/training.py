@@ -145,7 +145,8 @@ def fit(
 
     Everything random comes from stream (seed, role): the order of the images, the augmentation, and whatever the
     objective draws from torch's global generator. A run that was killed at any step and is called again with the same
-    `checkpoint` ends with the same weights, bit for bit, on the same machine and library versions.
+    `checkpoint` ends with the same weights, bit for bit, on the same processor and library versions; the kernels of a
+    GPU may add in another order.
 
     Args:
         objective: called with (inputs, labels, indices) of a batch; yields (name, loss) one at a time. Each loss is
@@ -155,7 +156,7 @@ def fit(
             `requires_grad=False` are not.
         images: the training set. A batch is dropped if it is not full, unless the set is smaller than one batch.
         recipe: epochs, optimiser, schedule, precision. `batch_size` counts the images of all processes together.
-        seed: any integer.
+        seed: any `int` (of Python's: a NumPy integer has another stream).
         role: what this model is in the study: old, new, paragon, side…
         augment: (inputs, generator) → inputs, applied to every batch on its device.
         combine: how the objectives' gradients become one: (parameters, {name: gradients}) → gradients, `None` where
@@ -164,13 +165,16 @@ def fit(
             gradients.
         on_epoch: called as (epoch, epochs) before every epoch (from 0), after everything was put in training mode; a
             method may freeze a part there. After a resume it is called for the interrupted epoch only.
-        checkpoint: a file to write every `checkpoint_seconds` and to resume from.
+        checkpoint: a file to write every `checkpoint_seconds` and to resume from. One file a run: recipe, seed, role
+            and number of images are compared, the objective and the images themselves are not.
         checkpoint_seconds: seconds between two checkpoints.
         report: called at every step as (share done in [0, 1], text).
         workers: processes that read a set on disk.
         fabric: Lightning's placement; by default one device, a GPU where there is one. With several processes, call
             `fabric.launch()` first: every process takes its share of each batch, and each objective's gradient is
-            averaged over the processes before `combine`.
+            averaged over the processes before `combine`. Its precision is what counts, not the recipe's. BatchNorm's
+            statistics are each process's own, and the first one's are kept; a parameter that no loss reaches is still
+            decayed.
 
     Raises:
         ValueError: an empty set, nothing to train, a batch that the processes cannot share evenly, or a checkpoint of

@@ -45,8 +45,8 @@ def two_views(images: Tensor, generator: torch.Generator, *, flip: bool = True) 
     """Two independent SimCLR views of every image: resized crop, flip, colour jitter, grey.
 
     After SimCLR (Chen et al. 2020, appendix A) without the blur, as usual for 32×32 images: crop of 20–100 % of the
-    area with aspect 3/4–4/3, flip with probability 1/2, brightness, contrast and saturation by a factor in
-    [0.6, 1.4] with probability 0.8, grey with probability 0.2. The hue is left alone: not published for FCT's
+    area with aspect 3/4–4/3, flip with probability 1/2; of colour images brightness, contrast and saturation by a
+    factor in [0.6, 1.4] with probability 0.8, grey with probability 0.2. The hue is left alone: not published for FCT's
     side-information; our choice, because it costs most and adds least on small images.
 
     Args:

@@ -152,6 +152,8 @@ def evaluate(
 ) -> Retrieval:
     """Scores the complete ranking of a gallery for every query, exactly given float32 scores (see `score_matrix`).
 
+    Embeddings with a common offset far larger than their spread lose digits in float32: centre both sides before.
+
     A correct item counts only after every incorrect item of equal score: its rank is 1 + the number of incorrect items
     with score ≥ the best correct score, so a collapsed model scores nothing. In average precision, computed step-wise
     as scikit-learn's `average_precision_score`, items of equal score form one step. No query × gallery matrix is held.
