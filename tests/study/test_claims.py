@@ -10,6 +10,7 @@ from scipy import stats
 from compatlib.study import claims, rows
 from compatlib.study.claims import Claim, judge, load, table
 from compatlib.study.rows import Rows, groups
+from compatlib.study.sidecars import current_versions
 
 CLAIM = {
     "id": "a-claim",
@@ -76,9 +77,8 @@ def test_the_committed_claims_are_complete_and_in_the_frame_of_the_study():
 def test_a_committed_claim_has_rows_wherever_its_chapter_has(each):
     """A mistyped cell would show as "not measured" for ever."""
     published = rows.read(each.chapter)
-    runs = {tuple(group.split("/")[:2]) for group in groups(published.frame)}
-    for profile, dataset in runs:
-        judged = judge(each, published, profile, dataset)
+    for run, version in current_versions(published, claims.CHAPTERS[each.chapter]).items():
+        judged = judge(each, published, *run.split("/"), current=version)
         assert judged.verdict is not None
         assert table([judged]).loc[0, "verdict"] == judged.verdict.outcome
     assert judge(each, published, "no such profile", "cifar100").verdict is None
