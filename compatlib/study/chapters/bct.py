@@ -37,8 +37,8 @@ CHANGES = {
 }
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 GENERATIONS = ("generation 1", "generation 2", "generation 3")
-# Form C makes rows out of the predecessor's embeddings. On drawn images its second generation collapses with most
-# seeds, and out of zeros no row can be made for a third: there the chain is measured with form A alone.
+# Form C makes rows out of the predecessor's embeddings. On drawn images it collapses, and out of zeros no row can be
+# made for a next generation: there the chain is measured with form A alone.
 CHAINED = {"cifar100": ("independent", "BCT A", "BCT C")}
 STUDY = (
     "compatlib.study.scoring",
