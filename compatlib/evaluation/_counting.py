@@ -165,11 +165,11 @@ def _average_precision(levels, counts):
 
 
 @compiled_parallel
-def count_bits(bits, row_labels, item_labels, own, prefix, counts):
-    """Histogram of half of the bits of the scores of impostor (0) and genuine (1) pairs.
+def count_impostor_bits(bits, row_labels, item_labels, own, prefix, counts):
+    """Histogram of half of the bits of the scores of impostor pairs.
 
     bits: (n, g) float32 scores seen as uint32. row_labels: (n,), item_labels: (g,). own: (n,) item of no pair, or -1.
-    counts: (parts, 2, 65536); rows are shared out over the parts, so that no two threads write to one counter. prefix:
+    counts: (parts, 65536); rows are shared out over the parts, so that no two threads write to one counter. prefix:
     -1 counts by the upper 16 bits; otherwise only scores with these upper bits count, by their lower 16 bits. The bits
     are changed so that they order as the numbers do.
     """
@@ -177,15 +177,35 @@ def count_bits(bits, row_labels, item_labels, own, prefix, counts):
     for part in numba.prange(parts):
         for r in range(part, row_labels.shape[0], parts):
             for c in range(item_labels.shape[0]):
-                if c == own[r]:
+                if c == own[r] or row_labels[r] == item_labels[c]:
                     continue
                 value = bits[r, c]
                 if value == np.uint32(0x80000000):
                     value = np.uint32(0)  # minus zero equals zero
                 key = ~value if value & np.uint32(0x80000000) else value | np.uint32(0x80000000)
                 upper = np.int64(key >> np.uint32(16))
-                genuine = np.int64(row_labels[r] == item_labels[c])
                 if prefix < 0:
-                    counts[part, genuine, upper] += 1
+                    counts[part, upper] += 1
                 elif upper == prefix:
-                    counts[part, genuine, np.int64(key & np.uint32(0xFFFF))] += 1
+                    counts[part, np.int64(key & np.uint32(0xFFFF))] += 1
+
+
+@compiled_parallel
+def count_accepted(scores, row_labels, item_labels, own, threshold, genuine, accepted_genuine, accepted_impostor):
+    """Per query: genuine pairs, and the genuine and impostor pairs whose score is strictly above the threshold.
+
+    scores: (n, g) float32. row_labels: (n,), item_labels: (g,). own: (n,) item of no pair, or -1. threshold: float64,
+    so that it is not rounded to the scores' type. genuine, accepted_genuine, accepted_impostor: (n,) results.
+    """
+    for r in numba.prange(scores.shape[0]):
+        pairs, above_genuine, above_impostor = 0, 0, 0
+        for c in range(scores.shape[1]):
+            if c == own[r]:
+                continue
+            above = np.float64(scores[r, c]) > threshold
+            if row_labels[r] == item_labels[c]:
+                pairs += 1
+                above_genuine += above
+            else:
+                above_impostor += above
+        genuine[r], accepted_genuine[r], accepted_impostor[r] = pairs, above_genuine, above_impostor

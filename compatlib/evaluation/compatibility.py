@@ -236,6 +236,10 @@ class ThresholdTransfer:
     fixed: Verification
     transferred: Verification
 
+    def subset(self, mask) -> "ThresholdTransfer":
+        """The same threshold over the queries that the boolean mask (q,) selects; errors as `Verification.subset`."""
+        return ThresholdTransfer(self.fixed.subset(mask), self.transferred.subset(mask))
+
 
 def transfer_threshold(
     old_query,

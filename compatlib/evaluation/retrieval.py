@@ -226,6 +226,8 @@ def evaluate_mixed(
         part_of = checks.labels(part_of, "part_of", n_gallery, "gallery")
         if part_of.min() < 0 or part_of.max() >= len(parts):
             raise ValueError(f"part_of holds {part_of.min()} to {part_of.max()}; valid are 0 to {len(parts) - 1}")
+    elif len(parts) > 1:
+        raise ValueError(f"part_of is None with {len(parts)} galleries; say for every item which of them holds it")
     query_labels = checks.labels(query_labels, "query_labels", n_query, "query")
     gallery_labels = checks.labels(gallery_labels, "gallery_labels", n_gallery, "gallery")
     cameras = checks.cameras(query_cameras, gallery_cameras, n_query, n_gallery)

@@ -7,7 +7,8 @@ genuine pairs and never lift the FAR above the given one. (Ties: not published; 
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from numbers import Real
 
 import numpy as np
 
@@ -17,6 +18,19 @@ from compatlib.evaluation._scores import Scorer
 PARTS = 16  # rows counted side by side
 
 
+@dataclass(frozen=True, eq=False)
+class PairCounts:
+    """Numbers of every query's pairs with the gallery: four int64 arrays (q,).
+
+    n_genuine, n_impostor: pairs. accepted_genuine, accepted_impostor: those of them with a score above the threshold.
+    """
+
+    n_genuine: np.ndarray
+    n_impostor: np.ndarray
+    accepted_genuine: np.ndarray
+    accepted_impostor: np.ndarray
+
+
 @dataclass(frozen=True)
 class Verification:
     """Rates at a threshold: pairs with a score strictly above it are accepted.
@@ -24,6 +38,7 @@ class Verification:
     threshold: a similarity under cosine, minus a squared distance under euclidean; minus infinity accepts all pairs.
     true_accept_rate, false_accept_rate: shares, in [0, 1], of the genuine and of the impostor pairs accepted.
     n_genuine, n_impostor: number of pairs.
+    by_query: what the rates add up from; None for explicit pairs, which belong to no query.
     """
 
     threshold: float
@@ -31,6 +46,22 @@ class Verification:
     false_accept_rate: float
     n_genuine: int
     n_impostor: int
+    by_query: PairCounts | None = field(default=None, compare=False, repr=False)
+
+    def subset(self, mask) -> "Verification":
+        """The rates at the same threshold over the pairs of the queries that the boolean mask (q,) selects.
+
+        Raises:
+            ValueError: for a mask of another type or shape, where it selects no genuine or no impostor pair, and for
+                rates of explicit pairs.
+        """
+        if self.by_query is None:
+            raise ValueError(
+                "these rates are of explicit pairs, which belong to no query: choose among the pairs, and call "
+                "apply_threshold with this threshold"
+            )
+        mask = checks.mask(mask, "mask", len(self.by_query.n_genuine))
+        return _rates(self.threshold, PairCounts(*(counts[mask] for counts in vars(self.by_query).values())))
 
 
 def verification(scores, same, far: float = 1e-3) -> Verification:
@@ -58,8 +89,9 @@ def verification(scores, same, far: float = 1e-3) -> Verification:
 def apply_threshold(threshold: float, scores, same) -> Verification:
     """The rates that a threshold has over explicit pairs; arguments and errors as in `verification`."""
     scores, same = _checked_pairs(scores, same)
-    accepted = scores > _checked_threshold(threshold)
-    return _rates(threshold, int((accepted & same).sum()), int((accepted & ~same).sum()), int(same.sum()), same.size)
+    accepted = scores > np.float64(_checked_threshold(threshold))
+    rates = float(accepted[same].mean()), float(accepted[~same].mean())
+    return Verification(float(threshold), *rates, int(same.sum()), int((~same).sum()))
 
 
 def verification_of_pairs(
@@ -74,8 +106,8 @@ def verification_of_pairs(
 ) -> Verification:
     """As `verification`, over all pairs of a query and a gallery item; exact, without a query × gallery matrix.
 
-    Two passes over the scores: the first counts the scores by the upper half of their bits, the second those
-    that share the threshold's upper half by the lower one.
+    Three passes over the scores: the first counts the impostors by the upper half of their scores' bits, the second
+    those that share the threshold's upper half by the lower one, the third the pairs above the threshold.
 
     Args:
         query, gallery: (q, d) and (g, d) as in `evaluate`. In a set against itself both orders of a pair count.
@@ -88,17 +120,7 @@ def verification_of_pairs(
         ValueError: as `evaluate`, and without genuine or impostor pairs.
     """
     pairs = _Pairs(query, gallery, query_labels, gallery_labels, distance, exclude_self)
-    far = checks.number(far, "far", 0, 1)
-    upper = pairs.histogram(-1)
-    totals = upper.sum(axis=1)
-    _require_both_kinds(int(totals[1]), int(totals[0]))
-    accepted = _accepted_impostors(far, int(totals[0]))
-    if accepted == totals[0]:
-        return _rates(-np.inf, int(totals[1]), int(totals[0]), int(totals[1]), int(totals.sum()))
-    prefix, above = _bucket(upper, accepted)
-    suffix, above_within = _bucket(pairs.histogram(prefix), accepted - int(above[0]))
-    genuine, impostor = int(above[1] + above_within[1]), int(above[0] + above_within[0])
-    return _rates(_number(prefix, suffix), genuine, impostor, int(totals[1]), int(totals.sum()))
+    return pairs.rates(pairs.threshold(checks.number(far, "far", 0, 1)))
 
 
 def apply_threshold_to_pairs(
@@ -113,10 +135,7 @@ def apply_threshold_to_pairs(
 ) -> Verification:
     """The rates that a threshold has over all pairs; arguments and errors as in `verification_of_pairs`."""
     pairs = _Pairs(query, gallery, query_labels, gallery_labels, distance, exclude_self)
-    threshold = _checked_threshold(threshold)
-    accepted, genuine = pairs.accepted(threshold)
-    n_pairs = len(pairs.query_labels) * (len(pairs.gallery_labels) - int(pairs.exclude_self))
-    return _rates(threshold, accepted[1], accepted[0], genuine, n_pairs)
+    return pairs.rates(_checked_threshold(threshold))
 
 
 class _Pairs:
@@ -136,38 +155,44 @@ class _Pairs:
     def _strips(self):
         for rows, scores in self.scorer.strips():
             own = np.arange(rows.start, rows.stop) if self.exclude_self else np.full(len(scores), -1)
-            yield scores, self.query_labels[rows], own
+            yield rows, scores, self.query_labels[rows], own
 
-    def histogram(self, prefix: int) -> np.ndarray:
-        """(2, 65536) impostor and genuine pairs by half of their score's bits; see `_counting.count_bits`."""
-        counts = np.zeros((PARTS, 2, 65536), dtype=np.int64)
-        for scores, labels, own in self._strips():
-            _counting.count_bits(scores.view(np.uint32), labels, self.gallery_labels, own, prefix, counts)
+    def rates(self, threshold: float) -> Verification:
+        """Rates, over all queries and by query, of the pairs that score above a threshold."""
+        genuine, accepted_genuine, accepted_impostor = np.zeros((3, len(self.query_labels)), dtype=np.int64)
+        for rows, scores, labels, own in self._strips():
+            results = (genuine[rows], accepted_genuine[rows], accepted_impostor[rows])
+            _counting.count_accepted(scores, labels, self.gallery_labels, own, threshold, *results)
+        impostor = len(self.gallery_labels) - int(self.exclude_self) - genuine
+        return _rates(threshold, PairCounts(genuine, impostor, accepted_genuine, accepted_impostor))
+
+    def threshold(self, far: float) -> float:
+        """The lowest threshold above which at most the share `far` of the impostor pairs scores."""
+        upper = self._histogram(-1)
+        n_impostor = int(upper.sum())
+        accepted = _accepted_impostors(far, n_impostor) if n_impostor else 0
+        if accepted == n_impostor:
+            return -np.inf
+        prefix, above = _bucket(upper, accepted)
+        return _number(prefix, _bucket(self._histogram(prefix), accepted - above)[0])
+
+    def _histogram(self, prefix: int) -> np.ndarray:
+        """(65536,) impostor pairs by half of their score's bits; see `_counting.count_impostor_bits`."""
+        counts = np.zeros((PARTS, 65536), dtype=np.int64)
+        for _, scores, labels, own in self._strips():
+            _counting.count_impostor_bits(scores.view(np.uint32), labels, self.gallery_labels, own, prefix, counts)
         return counts.sum(axis=0)
 
-    def accepted(self, threshold: float) -> tuple[list[int], int]:
-        """Accepted [impostor, genuine] pairs, and the number of genuine pairs."""
-        accepted, n_genuine = [0, 0], 0
-        for scores, labels, own in self._strips():
-            for row, label, item in zip(scores, labels, own, strict=True):
-                genuine, above = self.gallery_labels == label, row > threshold
-                if item >= 0:
-                    genuine[item] = above[item] = False
-                n_genuine += int(genuine.sum())
-                accepted[1] += int((above & genuine).sum())
-                accepted[0] += int((above & ~genuine).sum())
-        return accepted, n_genuine
 
-
-def _bucket(counts: np.ndarray, accepted: int) -> tuple[int, np.ndarray]:
-    """The bucket of the (accepted + 1)-th largest impostor, and the (2,) number of pairs in higher buckets."""
-    reached = np.cumsum(counts[:, ::-1], axis=1)
-    steps = int(np.searchsorted(reached[0], accepted, side="right"))
-    return counts.shape[1] - 1 - steps, reached[:, steps] - counts[:, ::-1][:, steps]
+def _bucket(counts: np.ndarray, accepted: int) -> tuple[int, int]:
+    """The bucket of the (accepted + 1)-th largest impostor, and the number of impostors in higher buckets."""
+    reached = np.cumsum(counts[::-1])
+    steps = int(np.searchsorted(reached, accepted, side="right"))
+    return len(counts) - 1 - steps, int(reached[steps] - counts[::-1][steps])
 
 
 def _number(prefix: int, suffix: int) -> float:
-    """The float32 whose ordered bits are these two halves; undoes the change of `_counting.count_bits`."""
+    """The float32 whose ordered bits are these two halves; undoes the change of `_counting.count_impostor_bits`."""
     key = prefix << 16 | suffix
     bits = key & 0x7FFFFFFF if key & 0x80000000 else ~key & 0xFFFFFFFF
     return float(np.uint32(bits).view(np.float32))
@@ -184,7 +209,7 @@ def _accepted_impostors(far: float, n_impostor: int) -> int:
 
 
 def _checked_threshold(threshold: float) -> float:
-    if threshold == -np.inf:
+    if isinstance(threshold, Real) and threshold == -np.inf:
         return threshold
     return checks.number(threshold, "threshold", -3.5e38, 3.5e38)
 
@@ -203,7 +228,9 @@ def _require_both_kinds(n_genuine: int, n_impostor: int) -> None:
         raise ValueError(f"{n_genuine} genuine and {n_impostor} impostor pairs; give at least one of each")
 
 
-def _rates(threshold: float, genuine: int, impostor: int, n_genuine: int, n_pairs: int) -> Verification:
-    n_impostor = n_pairs - n_genuine
+def _rates(threshold: float, counts: PairCounts) -> Verification:
+    n_genuine, n_impostor = int(counts.n_genuine.sum()), int(counts.n_impostor.sum())
     _require_both_kinds(n_genuine, n_impostor)
-    return Verification(float(threshold), genuine / n_genuine, impostor / n_impostor, n_genuine, n_impostor)
+    true_accept_rate = int(counts.accepted_genuine.sum()) / n_genuine
+    false_accept_rate = int(counts.accepted_impostor.sum()) / n_impostor
+    return Verification(float(threshold), true_accept_rate, false_accept_rate, n_genuine, n_impostor, counts)

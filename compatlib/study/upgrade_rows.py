@@ -80,14 +80,16 @@ def _collapse_rows(tests: SeedTests, case: Case, record: Record) -> Iterator[dic
 
 
 def _threshold_rows(tests: SeedTests, case: Case, record: Record) -> Iterator[dict[str, Any]]:
-    """Table B6: a threshold fixed under old/old, then applied to new/old."""
+    """Table B6: a threshold fixed under old/old on all queries, then applied to new/old; rates by subset."""
     labels = tests.images(case.split).labels
     old, new = (tests.embeddings(source, case.split) for source in (case.upgrade.old, case.upgrade))
     distance = tests.run.knobs.distance
     transfer = transfer_threshold(old, old, new, labels, labels, far=FAR, distance=distance, exclude_self=True)
-    for name, rates in (("fixed", transfer.fixed), ("transferred", transfer.transferred)):
-        yield record(**CROSS, subset="all", metric=f"{name} FAR", value=rates.false_accept_rate)
-        yield record(**CROSS, subset="all", metric=f"{name} TAR", value=rates.true_accept_rate)
+    for subset, mask in tests.masks(case.split).items():
+        selected = transfer.subset(mask)
+        for name, rates in (("fixed", selected.fixed), ("transferred", selected.transferred)):
+            yield record(**CROSS, subset=subset, metric=f"{name} FAR", value=rates.false_accept_rate)
+            yield record(**CROSS, subset=subset, metric=f"{name} TAR", value=rates.true_accept_rate)
 
 
 def _class_mean_rows(tests: SeedTests, case: Case, record: Record) -> Iterator[dict[str, Any]]:

@@ -497,6 +497,7 @@ def test_mixed_gallery_of_one_part_is_that_gallery(distance):
         ([np.zeros((5, 3))] * 2, [0, 1, 2, 0, 0], "part_of holds 0 to 2; valid are 0 to 1"),
         ([np.zeros((5, 3))] * 2, [-1] * 5, "part_of holds -1 to -1; valid are 0 to 1"),
         ([np.zeros((5, 3))] * 2, [0.0] * 5, "part_of has type float64"),
+        ([np.zeros((5, 3))] * 2, None, "part_of is None with 2 galleries"),
     ],
 )
 def test_mixed_gallery_refuses(galleries, part_of, message):

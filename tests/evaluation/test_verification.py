@@ -99,12 +99,12 @@ def test_bits_order_as_numbers_do():
     values = np.array([-np.finfo(np.float32).max, -1.5, -1, -1e-40, -0.0, 0.0, 1e-45, 1, 1.0000001, 3e38], np.float32)
     halves = []
     for value in values:
-        prefix, suffix = np.zeros((1, 2, 65536), np.int64), np.zeros((1, 2, 65536), np.int64)
-        arguments = np.full((1, 1), value).view(np.uint32), np.zeros(1, np.int64), np.zeros(1, np.int64), np.full(1, -1)
-        _counting.count_bits(*arguments, -1, prefix)
-        upper = int(prefix[0, 1].argmax())
-        _counting.count_bits(*arguments, upper, suffix)
-        halves.append((upper, int(suffix[0, 1].argmax())))
+        prefix, suffix = np.zeros((1, 65536), np.int64), np.zeros((1, 65536), np.int64)
+        arguments = np.full((1, 1), value).view(np.uint32), np.zeros(1, np.int64), np.ones(1, np.int64), np.full(1, -1)
+        _counting.count_impostor_bits(*arguments, -1, prefix)
+        upper = int(prefix[0].argmax())
+        _counting.count_impostor_bits(*arguments, upper, suffix)
+        halves.append((upper, int(suffix[0].argmax())))
         assert _number(*halves[-1]) == value
     assert halves == sorted(halves)
     assert halves[4] == halves[5]
@@ -124,6 +124,80 @@ def test_threshold_is_transferred_to_the_new_model():
         assert result.transferred.false_accept_rate != result.fixed.false_accept_rate
     unchanged = transfer_threshold(old, old, old, labels, labels, exclude_self=True)
     assert unchanged.transferred == unchanged.fixed
+
+
+def rates_by_loop(scores, query_labels, gallery_labels, threshold, chosen, exclude_self):
+    """True and false accept rates of the chosen queries, and their numbers of pairs, one pair after the other."""
+    accepted, number = {True: 0, False: 0}, {True: 0, False: 0}
+    for q in np.flatnonzero(chosen):
+        for g in range(len(gallery_labels)):
+            if not (exclude_self and q == g):
+                genuine = bool(query_labels[q] == gallery_labels[g])
+                number[genuine] += 1
+                accepted[genuine] += float(scores[q, g]) > threshold
+    return accepted[True] / number[True], accepted[False] / number[False], number[True], number[False]
+
+
+@pytest.mark.parametrize("distance", ["cosine", "euclidean"])
+@pytest.mark.parametrize("exclude_self", [False, True])
+def test_a_subset_keeps_the_threshold_and_counts_its_own_pairs(distance, exclude_self):
+    random = np.random.default_rng(1)
+    old, new = random.integers(-2, 3, (90, 4)) * 1.0, random.integers(-2, 3, (90, 6)) * 1.0
+    labels = random.integers(9, size=90)
+    options = {"distance": distance, "exclude_self": exclude_self}
+    transfer = transfer_threshold(old, old, new, labels, labels, far=0.03, **options)
+    for chosen in (labels < 5, labels >= 5, np.arange(90) == 7, labels >= 0):
+        part = transfer.subset(chosen)
+        for query, rates in ((old, part.fixed), (new, part.transferred)):
+            assert rates.threshold == transfer.fixed.threshold
+            scores = score_matrix(query, old, distance, comparable=True)
+            found = (rates.true_accept_rate, rates.false_accept_rate, rates.n_genuine, rates.n_impostor)
+            assert found == rates_by_loop(scores, labels, labels, rates.threshold, chosen, exclude_self)
+    assert transfer.subset(labels >= 0) == transfer
+
+
+def test_the_subsets_of_a_partition_add_up():
+    random = np.random.default_rng(2)
+    query, labels = random.standard_normal((1500, 5)), random.integers(10, size=1500)
+    whole = verification_of_pairs(query, query, labels, labels, far=0.05, exclude_self=True)
+    parts = [whole.subset(labels == label) for label in range(10)]
+    assert sum(part.n_genuine for part in parts) == whole.n_genuine
+    assert sum(part.n_impostor for part in parts) == whole.n_impostor
+    false = sum(part.false_accept_rate * part.n_impostor for part in parts) / whole.n_impostor
+    true = sum(part.true_accept_rate * part.n_genuine for part in parts) / whole.n_genuine
+    assert (true, false) == pytest.approx((whole.true_accept_rate, whole.false_accept_rate))
+    assert min(part.false_accept_rate for part in parts) < whole.false_accept_rate
+    assert parts[0].subset(np.ones(len(parts[0].by_query.n_genuine), bool)) == parts[0]
+
+
+def test_bad_subsets_are_refused():
+    points, labels = np.eye(4), np.array([0, 0, 1, 2])
+    whole = verification_of_pairs(points, points, labels, labels, exclude_self=True)
+    with pytest.raises(ValueError, match=r"mask has type int64 and shape \(4,\)"):
+        whole.subset(labels)
+    with pytest.raises(ValueError, match=r"mask has type bool and shape \(3,\)"):
+        whole.subset(labels[:3] == 0)
+    with pytest.raises(ValueError, match="0 genuine and 3 impostor pairs"):
+        whole.subset(labels == 2)
+    with pytest.raises(ValueError, match="0 genuine and 0 impostor pairs"):
+        whole.subset(labels == 7)
+    explicit = verification(np.array([0.1, 0.9]), np.array([False, True]))
+    with pytest.raises(ValueError, match="explicit pairs, which belong to no query"):
+        explicit.subset(np.array([True, True]))
+
+
+def test_a_threshold_between_two_numbers_of_the_scores_type_is_not_rounded():
+    """In float32 0.1 is 0.10000000149, which lies above a threshold of 0.1."""
+    scores, same = np.array([0.1, 0.1], np.float32), np.array([True, False])
+    assert apply_threshold(0.1, scores, same).true_accept_rate == 1
+    assert apply_threshold(float(np.float32(0.1)), scores, same).true_accept_rate == 0
+    points, labels = np.array([[1.0, 0.0], [1.0, 0.0], [0.6, 0.8]], np.float32), np.array([0, 0, 1])
+    score = float(score_matrix(points, points)[0, 2])
+    below = np.nextafter(score, -1)
+    assert np.float32(below) == np.float32(score)
+    sides = (points, points, labels, labels)
+    assert apply_threshold_to_pairs(below, *sides, exclude_self=True).false_accept_rate == 1
+    assert apply_threshold_to_pairs(score, *sides, exclude_self=True).false_accept_rate == 0
 
 
 @pytest.mark.parametrize(
@@ -150,7 +224,7 @@ def test_bad_pairs_are_refused(scores, same, far, message):
 
 def test_bad_sets_are_refused():
     points, labels = np.ones((4, 2)), np.array([0, 0, 1, 1])
-    for threshold in (np.nan, np.inf, None, "0.5"):
+    for threshold in (np.nan, np.inf, None, "0.5", np.array([0.5, 0.6])):
         with pytest.raises(ValueError, match="threshold is"):
             apply_threshold_to_pairs(threshold, points, points, labels, labels)
     for some_labels, message in ((labels * 0, "16 genuine and 0 impostor"), (labels - 5, "0 genuine and 16 impostor")):

@@ -110,8 +110,9 @@ def _records(
         yield from score_rows(partial(record, **pair), test, masks)
         yield record(**pair, subset="all", metric="top_share", value=test.collapse.top_share)
         if query != gallery:
-            flips = negative_flips(tests[gallery, gallery], test)
-            yield record(**pair, subset="all", metric="negative_flips", value=flips)
+            for subset, mask in masks.items():
+                flips = negative_flips(tests[gallery, gallery].subset(mask), test.subset(mask))
+                yield record(**pair, subset=subset, metric="negative_flips", value=flips)
     yield from chance_rows(record, labels, masks)
     for role, images_per_second in speed.items():
         yield record(query_model=role, gallery_model=role, metric="images_per_second", value=images_per_second)

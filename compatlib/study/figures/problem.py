@@ -101,7 +101,10 @@ def criterion_table(measured: Rows, metric: str = "cmc@1") -> pd.DataFrame:
 
 
 def subset_table(measured: Rows, *, query: str = "new", gallery: str = "old") -> pd.DataFrame:
-    """Old self-test, cross-test and new self-test by subset of the queries: classes that the old model knew, or not."""
+    """Old self-test, cross-test and new self-test by subset of the queries: classes that the old model knew, or not.
+
+    Beside the cross-test stand the queries that flip from right to wrong.
+    """
     lines = []
     for subset, words in (("all", "all classes"), ("known", "classes old knew"), ("unknown", "classes new to old")):
         for q, g in ((gallery, gallery), (query, gallery), (query, query)):
@@ -109,7 +112,8 @@ def subset_table(measured: Rows, *, query: str = "new", gallery: str = "old") ->
             for metric, title in METRICS.items():
                 cell = {"query_model": q, "gallery_model": g, "subset": subset, "metric": metric}
                 line[f"{title} (%)"] = in_percent(measured.by_seed(method="independent", **cell))
-            lines.append(line)
+            flips = measured.by_seed(method="independent", **cell | {"metric": "negative_flips"}) if q != g else None
+            lines.append(line | {"negative flips (%)": "" if flips is None else in_percent(flips)})
     return pd.DataFrame(lines)
 
 

@@ -82,7 +82,7 @@ def cells_of(split: str, method: str, variant: str = "", x: float | None = None)
         found += [own | {"metric": metric} for metric in ("dead_coordinates", "zero_vectors")]
     if x is None and not variant:
         names = ("fixed FAR", "fixed TAR", "transferred FAR", "transferred TAR")
-        found += [new_old | {"subset": "all", "metric": name} for name in names]
+        found += [new_old | {"subset": subset, "metric": name} for subset in subsets for name in names]
         means = [place | {"query_model": name, "gallery_model": "old means"} for name in measured_models]
         found += [mean | {"subset": subset, "metric": "cmc@1"} for mean in means for subset in subsets]
         found += [new_old | {"subset": subset, "metric": "cosine"} for subset in subsets]
@@ -240,18 +240,20 @@ def test_chance_is_that_of_equal_classes(measured):
     assert level.tolist() == pytest.approx([11 / 47] * 2)
 
 
-def rates(scores: np.ndarray, labels: np.ndarray, threshold: float) -> tuple[float, float]:
-    """(FAR, TAR) pair by pair; nothing is compared with itself."""
+def rates(scores: np.ndarray, labels: np.ndarray, threshold: float, chosen: np.ndarray) -> tuple[float, float]:
+    """(FAR, TAR) pair by pair of the chosen queries; nothing is compared with itself."""
     accepted, pairs = {True: 0, False: 0}, {True: 0, False: 0}
     for query, gallery in itertools.permutations(range(len(labels)), 2):
+        if not chosen[query]:
+            continue
         genuine = bool(labels[query] == labels[gallery])
         pairs[genuine] += 1
         accepted[genuine] += bool(scores[query, gallery] > threshold)
     return accepted[False] / pairs[False], accepted[True] / pairs[True]
 
 
-def thresholds_by_hand(run, old, new, distance) -> list[float]:
-    """Fixed FAR and TAR, transferred FAR and TAR."""
+def thresholds_by_hand(run, old, new, distance, chosen) -> list[float]:
+    """Fixed FAR and TAR, transferred FAR and TAR of the chosen queries; the threshold is fixed on all."""
     labels = models.test_images(run).labels.numpy()
     before, after = embeddings(run, old), embeddings(run, new)
     if distance == "cosine":
@@ -262,7 +264,7 @@ def thresholds_by_hand(run, old, new, distance) -> list[float]:
     allowed = int(FAR * len(impostors))
     assert allowed == 1  # of 1,440
     threshold = impostors[allowed]
-    return [*rates(own, labels, threshold), *rates(cross, labels, threshold)]
+    return [*rates(own, labels, threshold, chosen), *rates(cross, labels, threshold, chosen)]
 
 
 NAMES = ("fixed FAR", "fixed TAR", "transferred FAR", "transferred TAR")
@@ -273,18 +275,22 @@ NAMES = ("fixed FAR", "fixed TAR", "transferred FAR", "transferred TAR")
     [(PLAIN, "independent", "old"), (PLAIN, "BCT C", "old"), (SAMPLES, "BCT C", "old_samples")],
 )
 def test_a_threshold_is_fixed_under_old_old_and_transferred(run, measured, split, method, old):
-    found = [measured.rows.by_seed(split=split, method=method, variant="", x_name="", metric=name)[0] for name in NAMES]
-    expected = thresholds_by_hand(run, old, Upgrade(method, old), "cosine")
-    assert found == pytest.approx(expected)
+    labels = models.test_images(run).labels.numpy()
+    masks = {"all": labels >= 0, "known": labels < KNOWN, "unknown": labels >= KNOWN}
+    place = {"split": split, "method": method, "variant": "", "x_name": ""}
+    for subset in SUBSETS if split == PLAIN else ("all",):
+        found = [measured.rows.by_seed(**place, subset=subset, metric=name)[0] for name in NAMES]
+        assert found == pytest.approx(thresholds_by_hand(run, old, Upgrade(method, old), "cosine", masks[subset]))
 
 
 def test_the_fixed_threshold_knows_nothing_of_the_successor(measured):
     for split, seed in itertools.product((PLAIN, SAMPLES), (0, 1)):
         for name in ("fixed FAR", "fixed TAR"):
-            found = measured.rows.of(split=split, metric=name, seed=seed)
-            assert len(found) > 1
-            assert len(set(found["value"])) == 1
-    fixed = measured.rows.of(metric="fixed FAR")["value"]
+            for subset in SUBSETS if split == PLAIN else ("all",):
+                found = measured.rows.of(split=split, metric=name, seed=seed, subset=subset)
+                assert len(found) > 1
+                assert len(set(found["value"])) == 1
+    fixed = measured.rows.of(metric="fixed FAR", subset="all")["value"]
     assert fixed.between(0, FAR).all()
 
 
@@ -308,9 +314,9 @@ def test_a_run_of_the_other_distance_measures_with_it_throughout(found_only, mea
     other = bct.measure(run)
     frame = other.rows.frame
     assert set(frame["distance"]) == {"euclidean"}
-    found = [other.rows.by_seed(split=PLAIN, method="BCT C", metric=name)[0] for name in NAMES]
-    assert found == pytest.approx(thresholds_by_hand(run, "old", Upgrade("BCT C"), "euclidean"))
     labels = models.test_images(run).labels
+    found = [other.rows.by_seed(split=PLAIN, method="BCT C", subset="all", metric=name)[0] for name in NAMES]
+    assert found == pytest.approx(thresholds_by_hand(run, "old", Upgrade("BCT C"), "euclidean", labels >= 0))
     vectors = [embeddings(run, source) for source in (Upgrade("BCT C"), "old")]
     test = evaluate(*vectors, labels, labels, exclude_self=True, distance="euclidean")
     wanted = {"split": PLAIN, "method": "BCT C", "query_model": "new", "gallery_model": "old", "subset": "all"}

@@ -57,8 +57,17 @@ def test_negative_flips_are_those_of_first_ranks(run, measured):
     old, new = (embed(models.base_model(run, role, 0)[0].backbone, models.test_images(run)) for role in ("old", "new"))
     before = evaluate(old, old, labels, labels, exclude_self=True).first_rank
     after = evaluate(new, old, labels, labels, exclude_self=True).first_rank
-    flips = measured.rows.by_seed(query_model="new", gallery_model="old", metric="negative_flips")[0]
-    assert flips == pytest.approx(sum(b == 1 and a != 1 for b, a in zip(before, after, strict=True)) / len(labels))
+    known = models.ROLES["old"].share(run).labels.unique()
+    is_known = [label in known for label in labels]
+    for subset, chosen in {
+        "all": [True] * len(labels),
+        "known": is_known,
+        "unknown": [not k for k in is_known],
+    }.items():
+        cell = {"query_model": "new", "gallery_model": "old", "subset": subset, "metric": "negative_flips"}
+        ranks = [pair for pair, is_chosen in zip(zip(before, after, strict=True), chosen, strict=True) if is_chosen]
+        assert 0 < len(ranks) <= len(labels)
+        assert measured.rows.by_seed(**cell)[0] == pytest.approx(np.mean([b == 1 and a != 1 for b, a in ranks]))
 
 
 def test_the_sidecar_tells_what_the_rows_were_made_from(run, measured):

@@ -13,6 +13,8 @@ from compatlib.study.chapters.problem import ROLES
 from compatlib.study.figures import papers, problem, tables
 from compatlib.study.rows import Rows, table
 
+FLIPS = {"all": 0.38, "known": 0.5, "unknown": 0.26}
+
 
 @pytest.fixture(autouse=True)
 def _close_figures():
@@ -35,8 +37,9 @@ def rows(seeds=(0, 1, 2)):
                         cell = {"query_model": query, "gallery_model": gallery, "method": "independent"}
                         records.append({**shared, **cell, "value": value})
         for query, gallery in itertools.permutations(ROLES, 2):
-            cell = {"query_model": query, "gallery_model": gallery, "method": "independent", "subset": "all"}
-            records.append({**base, **cell, "seed": seed, "metric": "negative_flips", "value": 0.38})
+            for subset, value in FLIPS.items():
+                cell = {"query_model": query, "gallery_model": gallery, "method": "independent", "subset": subset}
+                records.append({**base, **cell, "seed": seed, "metric": "negative_flips", "value": value})
         speed = {"query_model": "new", "gallery_model": "new", "metric": "images_per_second", "value": 500.0}
         records.append({**base, **speed, "seed": seed, "method": "independent"})
     return Rows(table(records), {})
@@ -75,6 +78,13 @@ def test_the_criterion_table_counts_seeds_and_gives_the_gain():
     assert line["update gain"].startswith(f"{np.mean(differences) / 0.2:.2f} [")
     flat = {metric: problem.criterion_table(rows(), metric).shape for metric in ("cmc@5", "map")}
     assert set(flat.values()) == {(len(problem.CASES), 6)}
+
+
+def test_the_subset_table_shows_flips_beside_the_cross_test_alone():
+    lines = problem.subset_table(rows()).set_index(["queries", "query / gallery"])["negative flips (%)"]
+    for words, share in (("all classes", "38.0"), ("classes old knew", "50.0"), ("classes new to old", "26.0")):
+        assert lines[words, "new / old"] == f"{share}\u00a0±\u00a00.0"
+        assert lines[words, "old / old"] == lines[words, "new / new"] == ""
 
 
 def test_a_single_seed_has_no_interval():
