@@ -9,7 +9,7 @@ import re
 import types
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
@@ -61,7 +61,12 @@ class Training(_Strict):
 
 
 class Knobs(_Strict):
-    """A chapter's own parameters; a chapter subclasses it."""
+    """A chapter's own parameters; a chapter subclasses it.
+
+    chapter: whose values in a profile's `knobs` stand before the defaults here; "" for none.
+    """
+
+    chapter: ClassVar[str] = ""
 
 
 class Settings(_Strict):
@@ -106,8 +111,8 @@ def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settin
 
     Args:
         namespace: holds `profile`, `dataset`, `seeds` (a list, or text such as "0,1,2") and the chapter's knobs; an
-            empty value means the profile's. Modules, functions, classes and names with a leading underscore are not
-            parameters.
+            empty value means the profile's, or the chapter's default where the profile has none. Modules, functions,
+            classes and names with a leading underscore are not parameters.
         knobs: the chapter's own parameters and their defaults.
 
     Raises:
@@ -128,7 +133,8 @@ def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settin
         )
     # The sizes of a profile are those of its own data set; another one is taken whole.
     sizes = {} if dataset == profile["dataset"] else dict.fromkeys(("classes", "train_per_class", "test_per_class"))
-    chosen = {name: given[name] for name in knobs.model_fields if name in given}
+    of_profile = profile.pop("knobs", {}).get(knobs.chapter, {})
+    chosen = of_profile | {name: given[name] for name in knobs.model_fields if name in given}
     content = {**profile, **sizes, "dataset": dataset, "knobs": _validated(knobs, chosen, "parameter")}
     if "seeds" in given:
         content["seeds"] = content["sweep_seeds"] = read_seeds(given["seeds"])

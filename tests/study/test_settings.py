@@ -1,5 +1,6 @@
 """Settings of a run: a notebook's parameters over a profile's values, and everything that is refused."""
 
+import importlib
 import json
 import math
 import re
@@ -38,7 +39,7 @@ def test_nothing_given_is_the_profile_smoke():
     run = settings({})
     assert run.profile == "smoke"
     for name, value in load_profile("smoke").items():
-        if name not in ("network", "small_network", "training"):
+        if name not in ("network", "small_network", "training", "knobs"):
             assert getattr(run, name) == (tuple(value) if isinstance(value, list) else value)
 
 
@@ -63,6 +64,35 @@ def test_the_five_profiles_are_there_and_the_studys_has_three_seeds():
 def test_an_empty_value_means_the_profiles(empty):
     given = {"profile": empty, "dataset": empty, "seeds": empty, "margin": empty, "distance": empty}
     assert settings(given, Chapter) == settings({}, Chapter)
+
+
+class OfProfile(Chapter):
+    chapter = "some_chapter"
+
+
+def test_a_profile_may_have_values_for_a_chapters_knobs(monkeypatch):
+    """Under the chapter's name: given parameters stand before them, the chapter's own defaults behind."""
+    values = {"some_chapter": {"margin": 0.75, "examples": 9}, "another": {"unknown": 1}}
+    original = load_profile
+    monkeypatch.setattr(module, "load_profile", lambda name: original(name) | {"knobs": values})
+    assert settings({}, OfProfile).knobs == OfProfile(margin=0.75, examples=9)
+    assert settings({"examples": 2}, OfProfile).knobs == OfProfile(margin=0.75, examples=2)
+    assert settings({}, Chapter).knobs == Chapter()
+    values["some_chapter"]["margin"] = -1
+    with pytest.raises(ValueError, match=r"parameter 'margin' = -1"):
+        settings({}, OfProfile)
+
+
+@pytest.mark.parametrize("name", profiles())
+def test_the_profiles_values_are_knobs_of_their_chapters(name):
+    for chapter, values in load_profile(name).get("knobs", {}).items():
+        knobs = importlib.import_module(f"compatlib.study.chapters.{chapter}").Knobs
+        assert knobs.chapter == chapter
+        run = settings({"profile": name}, knobs)
+        for knob, value in values.items():
+            found = getattr(run.knobs, knob)
+            found = found.model_dump() if hasattr(found, "model_dump") else found
+            assert found == value if not isinstance(value, dict) else value.items() <= found.items()
 
 
 def test_parameters_stand_over_the_profile():
