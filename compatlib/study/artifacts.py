@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 from filelock import FileLock
-from torch import Tensor
+from torch import Tensor, nn
 
-from compatlib.checkpoints import DamagedFileError, read_tensors, write_tensors
+from compatlib.checkpoints import DamagedFileError, load_weights, read_tensors, write_tensors
 from compatlib.study.digests import code_digest
 from compatlib.training import Fit
 
@@ -84,6 +84,34 @@ def load_or_train(
         write_tensors(path, tensors, about)
         checkpoint.unlink(missing_ok=True)
         return Artifact(key, dict(tensors), about)
+
+
+def load_or_fit(
+    name: str, key: str, settings: Mapping[str, Any], modules: nn.Module, fit: Callable[[Path], Fit]
+) -> tuple[Artifact, bool]:
+    """As `load_or_train` for modules, which end with the artifact's weights and in eval mode.
+
+    Args:
+        name, key, settings: as `load_or_train`.
+        modules: untrained; `fit` trains them in place.
+        fit: called with the path of a checkpoint to resume from, only where there is no artifact.
+
+    Returns:
+        The artifact, and whether it had to be trained now.
+    """
+    is_new = False
+
+    def train(checkpoint: Path) -> tuple[dict[str, Tensor], Fit]:
+        nonlocal is_new
+        is_new = True
+        outcome = fit(checkpoint)
+        # Copies: whoever trains the model on must not change the artifact.
+        return {name: tensor.cpu().clone() for name, tensor in modules.state_dict().items()}, outcome
+
+    artifact = load_or_train(name, key, settings, train)
+    load_weights(modules, artifact.tensors, Path(file_name(name, key)))
+    modules.eval()
+    return artifact, is_new
 
 
 def publish(artifact: Artifact) -> Path:

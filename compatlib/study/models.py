@@ -23,7 +23,6 @@ from typing import Any, Literal
 import torch
 from torch import nn
 
-from compatlib.checkpoints import load_weights
 from compatlib.data import sources, splits
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
@@ -252,12 +251,9 @@ def trained_model(
     make_classifier = partial(CLASSIFIERS[about.classifier], network.dim, classes)
     classifier = initialised(make_classifier, seed, f"{role} classifier")
     parts = nn.ModuleDict({"backbone": backbone, "classifier": classifier})
-    trained_now = False
 
-    def train(checkpoint):
-        nonlocal trained_now
-        trained_now = True
-        outcome = fit(
+    def train(checkpoint: Path) -> Fit:
+        return fit(
             backbone,
             classifier,
             share,
@@ -269,10 +265,7 @@ def trained_model(
             checkpoint=checkpoint,
             report=report,
         )
-        # Copies: whoever trains the model on must not change the artifact.
-        return {name: tensor.cpu().clone() for name, tensor in parts.state_dict().items()}, outcome
 
-    artifact = artifacts.load_or_train(f"{run.dataset}-{name}-{seed}", key, settings, train)
-    load_weights(parts, artifact.tensors, Path(artifacts.file_name(artifact.about["name"], key)))
-    parts.to(memory_format=torch.channels_last).eval()
-    return Model(backbone, classifier, artifact), trained_now
+    artifact, is_new = artifacts.load_or_fit(f"{run.dataset}-{name}-{seed}", key, settings, parts, train)
+    parts.to(memory_format=torch.channels_last)
+    return Model(backbone, classifier, artifact), is_new
