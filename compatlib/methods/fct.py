@@ -27,12 +27,13 @@ from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
 from compatlib.methods.common import check_batch
 from compatlib.methods.side_information import nt_xent
-from compatlib.methods.stored_views import StoredViews, one_view, store_views
+from compatlib.methods.stored_views import StoredViews, embed_views, one_view, store_views
 
 __all__ = [
     "FastFill",
     "StoredViews",
     "Transformation",
+    "embed_views",
     "fastfill_loss",
     "fit",
     "fit_fastfill",

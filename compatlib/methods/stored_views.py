@@ -5,6 +5,7 @@ there: this study extracts a fixed number of views once and fits every transform
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -47,6 +48,52 @@ class StoredViews:
         return (self.old[:, indices], self.side[:, indices], self.new[:, indices]), self.labels[indices]
 
 
+def embed_views(
+    model: nn.Module,
+    images: Images,
+    *,
+    seed: int,
+    views: int = 8,
+    augment: Any = crop_and_flip,
+    batch_size: int = 1000,
+    precision: str = "float32",
+    report: Any = None,
+) -> Tensor:
+    """Embed `views` augmented views of every image by one model, which stays as it is.
+
+    The augmentation is decided by seed, view and batch: every model sees the same augmented images.
+
+    Args:
+        model: images → (N, d).
+        images: the new model's training set.
+        seed: any integer.
+        views: ≥ 1.
+        augment: as `training.fit`.
+        batch_size: images at a time, ≥ 1.
+        precision: `float32` or `bfloat16` autocast.
+        report: called after every batch as (share done, text).
+
+    Returns:
+        float32 (views, N, d).
+
+    Raises:
+        ValueError: no view, and as `embedding.embed`.
+    """
+    if views < 1:
+        raise ValueError(f"views must be 1 or more, got {views}")
+    stored, starts = [], range(0, len(images), batch_size)
+    for view in range(views):
+        parts = []
+        for number, (inputs, labels, _) in enumerate(batches(images, torch.arange(len(images)), batch_size)):
+            generator = stream(seed, "transformation", "view", view, number)
+            augmented = ImageSet(augment(inputs, generator), labels, images.class_names)
+            parts.append(embed(model, augmented, batch_size=batch_size, precision=precision))
+            if report is not None:
+                report((view * len(starts) + number + 1) / (views * len(starts)), f"view {view + 1} of {views}")
+        stored.append(torch.cat(parts))
+    return torch.stack(stored)
+
+
 def store_views(
     old: nn.Module,
     side: nn.Module | None,
@@ -54,45 +101,33 @@ def store_views(
     images: Images,
     *,
     seed: int,
-    views: int = 8,
-    augment: Any = crop_and_flip,
-    batch_size: int = 1000,
     report: Any = None,
+    **options: Any,
 ) -> StoredViews:
-    """Embed `views` augmented views of every image by the old, the side and the new model, which stay as they are.
+    """Embed augmented views of every image by the old, the side and the new model, which stay as they are.
 
     Args:
         old: images → (N, d_old).
         side: images → (N, d_side); None feeds the old embedding in twice.
         new: images → (N, d_new).
         images: the new model's training set.
-        seed: any integer; with a view's number and a batch's it decides the augmentation.
-        views: ≥ 1.
-        augment: as `training.fit`; every model sees the same augmented image.
-        batch_size: images at a time, ≥ 1.
+        seed: any integer.
         report: called after every batch as (share done, text).
+        **options: `views`, `augment`, `batch_size`… as `embed_views`.
 
     Raises:
-        ValueError: no view, and as `embedding.embed`.
+        ValueError: as `embed_views`.
     """
-    if views < 1:
-        raise ValueError(f"views must be 1 or more, got {views}")
     models = (old, new) if side is None else (old, side, new)
-    stored: list[list[Tensor]] = [[] for _ in models]
-    starts = range(0, len(images), batch_size)
-    for view in range(views):
-        parts: list[list[Tensor]] = [[] for _ in models]
-        for number, (inputs, labels, _) in enumerate(batches(images, torch.arange(len(images)), batch_size)):
-            generator = stream(seed, "transformation", "view", view, number)
-            augmented = ImageSet(augment(inputs, generator), labels, images.class_names)
-            for model, embeddings in zip(models, parts, strict=True):
-                embeddings.append(embed(model, augmented, batch_size=batch_size))
-            if report is not None:
-                report((view * len(starts) + number + 1) / (views * len(starts)), f"view {view + 1} of {views}")
-        for embeddings, whole in zip(parts, stored, strict=True):
-            whole.append(torch.cat(embeddings))
-    embedded = [torch.stack(whole) for whole in stored]
-    return StoredViews(embedded[0], embedded[0] if side is None else embedded[1], embedded[-1], images.labels)
+    stored = []
+    for place, model in enumerate(models):
+        own = None if report is None else partial(_part_of, report, place, len(models))
+        stored.append(embed_views(model, images, seed=seed, report=own, **options))
+    return StoredViews(stored[0], stored[0] if side is None else stored[1], stored[-1], images.labels)
+
+
+def _part_of(report: Any, place: int, count: int, share: float, text: str) -> None:
+    report((place + share) / count, f"model {place + 1} of {count}, {text}")
 
 
 def one_view(inputs: tuple[Tensor, Tensor, Tensor], generator: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:

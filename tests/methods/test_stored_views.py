@@ -71,7 +71,9 @@ def test_progress_is_told_to_the_end():
     store_views(
         Pixels(1.0), None, Pixels(1.0), images(), seed=0, views=2, batch_size=4, report=lambda *w: told.append(w)
     )
-    assert told == [(0.25, "view 1 of 2"), (0.5, "view 1 of 2"), (0.75, "view 2 of 2"), (1.0, "view 2 of 2")]
+    assert [share for share, _ in told] == [number / 8 for number in range(1, 9)]
+    texts = [f"model {model} of 2, view {view} of 2" for model in (1, 2) for view in (1, 2) for _ in range(2)]
+    assert [text for _, text in told] == texts
 
 
 def test_one_view_takes_the_same_view_of_every_model_and_each_view_in_its_turn():
