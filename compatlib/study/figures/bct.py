@@ -6,12 +6,11 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import seaborn as sns
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from compatlib.evaluation.statistics import interval
 from compatlib.study.figures import style
 from compatlib.study.figures.bct_tables import CROSS, OLD, PLAIN, SELF, SUBSETS, chained, generation_matrix, methods_of
+from compatlib.study.figures.marks import mark_interval
 from compatlib.study.figures.tables import METRICS
 from compatlib.study.rows import Rows
 
@@ -33,7 +32,7 @@ def criterion(measured: Rows, split: str = "class-incremental") -> Figure:
         for number, (metric, title) in enumerate(METRICS.items()):
             for place, method in enumerate(methods):
                 values = _difference(measured, method, split=split, subset=subset, metric=metric)
-                _interval(axis, values, place + 0.24 * (number - 1), number, title if place == 0 else None)
+                mark_interval(axis, values, place + 0.24 * (number - 1), number, title if place == 0 else None)
         axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
         axis.set_title(words)
         axis.set_xlabel("new/old − old/old (points)")
@@ -140,12 +139,3 @@ def _difference(measured: Rows, method: str, **where: str) -> pd.Series:
     """M(new, old) − M(old, old) by seed, in points."""
     cross = measured.by_seed(**{**PLAIN, **where}, **CROSS, method=method)
     return 100 * (cross - measured.by_seed(**{**PLAIN, **where}, **OLD, seed=list(cross.index)))
-
-
-def _interval(axis: Axes, values: pd.Series, place: float, number: int, label: str | None) -> None:
-    mean, low, high = interval(values.to_numpy())
-    colour = style.COLOURS[number]
-    if np.isfinite(low):
-        axis.plot([low, high], [place, place], color=colour, linewidth=1.6)
-    axis.scatter(values, np.full(len(values), place), color=colour, s=9, alpha=0.6)
-    axis.scatter([mean], [place], color=colour, marker=style.MARKERS[number], s=42, label=label, zorder=3)

@@ -15,6 +15,7 @@ from compatlib.evaluation.retrieval import evaluate
 from compatlib.evaluation.search import search
 from compatlib.study.chapters.problem import ROLES
 from compatlib.study.figures import style
+from compatlib.study.figures.marks import draw_image
 from compatlib.study.figures.papers import Cell, beside
 from compatlib.study.figures.tables import METRICS, duration, gain, in_percent, points
 from compatlib.study.rows import Rows
@@ -206,7 +207,7 @@ def ranked_galleries(
     for axis in axes.flat:
         axis.set_axis_off()
     for row, index in enumerate(chosen):
-        _picture(axes[row, 0], images, index)
+        draw_image(axes[row, 0], images, index)
         _frame(axes[row, 0], "black", "-")
         name = images.class_names[int(images.labels[index])].split("/")[-1].lower()
         beside = {"rotation": 0, "ha": "right", "va": "center", "fontsize": 8}
@@ -220,17 +221,12 @@ def ranked_galleries(
             for place, item in enumerate(nearest):
                 axis = axes[row, first + place]
                 is_right = bool(images.labels[item] == images.labels[index])
-                _picture(axis, images, item)
+                draw_image(axis, images, item)
                 _frame(axis, style.COLOURS[0] if is_right else style.COLOURS[1], "-" if is_right else "--")
                 axis.set_title("✓" if is_right else "✗", fontsize=10, color="black", pad=2)
         axes[0, first + top // 2].annotate(title, (0.5, 1.45), xycoords="axes fraction", ha="center", fontsize=10)
     figure.subplots_adjust(wspace=0.12, hspace=0.35)
     return style.finished(figure)
-
-
-def _picture(axis, images: ImageSet, index: int) -> None:
-    pixels = images.images[index].permute(1, 2, 0).numpy()
-    axis.imshow(pixels if pixels.shape[2] == 3 else pixels[:, :, 0], cmap="gray", interpolation="nearest")
 
 
 def _frame(axis, colour: str, line: str) -> None:
