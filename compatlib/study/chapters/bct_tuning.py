@@ -5,21 +5,19 @@ the nine tenths that are kept, tested on the tenth that is held out. Test images
 """
 
 import time
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
-from compatlib.study import rows, sidecars, upgrades
-from compatlib.study.artifacts import Artifact
+from compatlib.study import rows, sidecars, tuning, upgrades
 from compatlib.study.chapters import bct
 from compatlib.study.scoring import score_rows
 from compatlib.study.seed_tests import SeedTests
 from compatlib.study.settings import Knobs as BaseKnobs
 from compatlib.study.settings import Settings
+from compatlib.study.tuning import Tuned
 from compatlib.study.upgrades import Upgrade
 
 CHAPTER = "bct_tuning"
-SEED = 100
 WEIGHTS = {
     "L2": (1.0, 10.0, 100.0),
     "CE + distance": (1.0, 3.0, 10.0),
@@ -39,24 +37,14 @@ class Knobs(BaseKnobs):
     distance: Literal["cosine", "euclidean"] = "cosine"
 
 
-@dataclass(frozen=True)
-class Tuned:
-    """Rows of the tuning; none of its models is published."""
-
-    rows: rows.Rows
-    to_publish: dict[str, Artifact]
-
-
 def validation(run: Settings) -> Settings:
     """The run with a third of its epochs, on held-out training images; its seeds are apart from the study's."""
-    training = run.training.model_copy(update={"epochs": max(1, run.training.epochs // 3)})
-    seeds = tuple(SEED + seed for seed in run.seeds)
-    return run.model_copy(update={"validation": True, "training": training, "seeds": seeds})
+    return tuning.validation(run, shortened=3)
 
 
 def version(run: Settings) -> dict[str, Any]:
     """Settings and code that decide this run's rows, besides seed and data."""
-    modules = (__name__, *bct.STUDY)
+    modules = (__name__, tuning.__name__, *bct.STUDY)
     return sidecars.version_of(validation(run), modules, measured_by=bct.CODE, trained_by=bct.TRAINED_BY)
 
 
