@@ -201,10 +201,12 @@ def test_published_verdicts_tell_of_an_earlier_version(tmp_path):
     """The committed rows, as if other code had made them."""
     for chapter, module in claims.CHAPTERS.items():
         published = rows.read(chapter)
+        if published.frame.empty:
+            continue  # its claims are "not measured"
         earlier = {g: a | {"made_from": a["made_from"] | {"code": ["other"]}} for g, a in published.sidecar.items()}
         rows.publish(chapter, Rows(published.frame, earlier), tmp_path)
         assert chapter == module.CHAPTER
-    judged = claims.judge_published(tmp_path)
+    judged = [each for each in claims.judge_published(tmp_path) if each.profile]
     assert judged
     assert all(each.is_earlier for each in judged)
     assert table(judged)["measured on"].str.endswith(", by an earlier version").all()

@@ -1,0 +1,230 @@
+"""Chapter *FCT*: galleries transformed to the new model's space, and backfilled in FastFill's order → rows."""
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar
+
+from pydantic import field_validator
+
+from compatlib.study import models, rows, sidecars, transformations, upgrades
+from compatlib.study.artifacts import Artifact
+from compatlib.study.chapters.bct import CHANGES as UPGRADE_CHANGES
+from compatlib.study.parallel import Task, train_all
+from compatlib.study.progress import Work
+from compatlib.study.scoring import chance_rows
+from compatlib.study.settings import Settings
+from compatlib.study.transformation_rows import (
+    DISTANCES,
+    anew_rows,
+    chain_rows,
+    change_rows,
+    cost_rows,
+    curve_rows,
+    main_rows,
+    side_rows,
+)
+from compatlib.study.transformation_tests import TransformationTests
+from compatlib.study.transformations import KINDS, Side, TransformationKnobs, Transformed
+from compatlib.study.upgrades import Upgrade
+
+CHAPTER = "fct"
+# "views" is F1's transformation fitted on images embedded anew at every step, for the first of the sweeps' seeds.
+TABLES = ("F1", "views", "F2", "F3", "F4", "F5", "F6")
+TABLES_OF = {"study": ("F1", "views", "F2", "F5", "F6")}  # where the page names none; the others stand on `laptop`
+SIZES = (0.25, 0.5, 1.0, 2.0)  # of side-information, in sizes of the new embedding
+CHAIN = ("old_quarter", "old", "new")
+CHANGES = {
+    **{words: roles for words, roles in UPGRADE_CHANGES.items() if words != "classes only, both cosine"},
+    "half of the images, then all": ("old_samples", "new"),
+}
+STUDY = (
+    "compatlib.study.scoring",
+    "compatlib.study.transformation_rows",
+    "compatlib.study.transformation_tests",
+    "compatlib.study.transformations",
+    "compatlib.study.upgrades",
+)
+CODE = (
+    "compatlib.data.splits",
+    "compatlib.embedding",
+    "compatlib.evaluation.chance",
+    "compatlib.evaluation.compatibility",
+    "compatlib.evaluation.search",
+    "compatlib.gallery",
+)
+TRAINED_BY = (*transformations.SIDE_MODULES, *transformations.TRANSFORMATION_MODULES, "compatlib.methods.bct")
+
+
+What = Side | Transformed | Upgrade | str
+
+
+class Knobs(TransformationKnobs):
+    """The page's own parameters: the tables to measure, such as "F1,F5" (by default the profile's), and the recipes."""
+
+    chapter: ClassVar[str] = CHAPTER
+    tables: str = ""
+
+    @field_validator("tables")
+    @classmethod
+    def _known(cls, tables: str) -> str:
+        unknown = [name for name in tables.split(",") if name.strip() not in ("", *TABLES)]
+        if unknown:
+            raise ValueError(f"unknown table {unknown}; choose from {', '.join(TABLES)}")
+        return tables
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What the chapter computed.
+
+    rows: of all seeds. first: the first seed's models and test embeddings. models: by "name, seed s". data: digests of
+    the images.
+    """
+
+    rows: rows.Rows
+    first: TransformationTests
+    models: dict[str, Artifact]
+    data: dict[str, str]
+
+    @property
+    def base_models(self) -> dict[str, Artifact]:
+        """Those of roles alone, trained apart."""
+        return {name: model for name, model in self.models.items() if name.rpartition(", seed ")[0] in models.ROLES}
+
+    @property
+    def to_publish(self) -> dict[str, Artifact]:
+        """All that is no transformation: those are large, and fitted in minutes."""
+        return {name: artifact for name, artifact in self.models.items() if not name.startswith(("fct ", "fastfill "))}
+
+
+def measure(run: Settings) -> Measured:
+    """Train or load every model of every seed, and measure the run's tables."""
+    train(run)
+    records, sidecar, found, first = [], {}, {}, None
+    for seed in run.seeds:
+        begun, tests = time.monotonic(), TransformationTests(run, seed, CHAPTER)
+        records += _records(tests)
+        sidecar[f"{run.profile}/{run.dataset}/{seed}"] = sidecars.description(
+            run, version(run), tests.artifacts, time.monotonic() - begun
+        )
+        found |= {f"{name}, seed {seed}": artifact for name, artifact in tests.artifacts.items()}
+        first = first or tests
+    return Measured(rows.Rows(rows.table(records), sidecar), first, found, sidecars.data_digests(run))
+
+
+def version(run: Settings) -> dict[str, Any]:
+    """Settings and code that decide this run's rows, besides seed and data."""
+    return sidecars.version_of(run, (__name__, *STUDY), measured_by=CODE, trained_by=TRAINED_BY)
+
+
+def tables(run: Settings) -> tuple[str, ...]:
+    """The tables that a run measures."""
+    chosen = tuple(name.strip() for name in run.knobs.tables.split(",") if name.strip())
+    chosen = chosen or TABLES_OF.get(run.profile, TABLES)
+    return tuple(name for name in TABLES if name == "F1" or name in chosen)
+
+
+def own_side(run: Settings, old: str = "old") -> Side:
+    """The chapter's side-information: SimCLR on the old images, of the new embedding's size."""
+    return Side("SimCLR", run.network.dim, old)
+
+
+def sides(run: Settings) -> list[Side | None]:
+    """What table F2 compares: none, other kinds of the chapter's own size, and the chapter's kind in all sizes."""
+    others = [Side(kind, run.network.dim) for kind in KINDS if kind != "SimCLR"]
+    return [None, *others, *(Side("SimCLR", max(1, round(size * run.network.dim))) for size in SIZES)]
+
+
+def changes(run: Settings) -> dict[str, tuple[str, str, Side]]:
+    """What table F3 compares: old role, new role, and the side-information beside the old model."""
+    return {words: (old, new, own_side(run, old)) for words, (old, new) in CHANGES.items()}
+
+
+def plan(run: Settings, seed: int) -> list[What]:
+    """Every model that a seed needs."""
+    is_swept, wanted, side = seed in run.sweep_seeds, tables(run), own_side(run)
+    needed: list[What] = ["old", "new", Upgrade("BCT A"), Transformed(), Transformed(side)]
+    if "views" in wanted and seed == run.sweep_seeds[0]:
+        needed += [Transformed(side, source="images")]
+    if "F5" in wanted:
+        needed += [Transformed(each, objective="fastfill") for each in (None, side)]
+    if "F2" in wanted and is_swept:
+        needed += [Transformed(each) for each in sides(run)]
+    if "F3" in wanted and is_swept:
+        for old, new, beside in changes(run).values():
+            needed += [Transformed(None, old, new), Transformed(beside, old, new)]
+    if "F4" in wanted and is_swept:
+        first, second, third = CHAIN
+        beside = own_side(run, first)
+        needed += [Transformed(beside, *pair) for pair in ((first, second), (second, third), (first, third))]
+    return needed
+
+
+def train(run: Settings) -> None:
+    """Train or find, side by side, every model of every seed: those of images first, transformations between them."""
+    train_tasks([task for seed in run.seeds for task in tasks(run, seed, plan(run, seed))])
+
+
+def tasks(run: Settings, seed: int, wanted: Iterable[What], words: str = "") -> list[Task]:
+    """What is to be trained for these, with all that they are made from; `words` are added to the names."""
+    needed = dict.fromkeys(each for what in wanted for each in _with_parents(what))
+    return [
+        Task(f"{_name_of(each)}, seed {seed}{words}", partial(_train, run, each, seed), _work(run, each), _stage(each))
+        for each in needed
+    ]
+
+
+def train_tasks(tasks: list[Task]) -> None:
+    """Carry out tasks, as far as their processes reach side by side."""
+    train_all(tasks, Work({task.name: task.work for task in tasks}))
+
+
+def _with_parents(what: What) -> list[What]:
+    if isinstance(what, Transformed):
+        return [what.old, what.new, *([what.side] if what.side else []), what]
+    return [what.old, what] if isinstance(what, Upgrade) else [what]
+
+
+def _stage(what: What) -> int:
+    return int(isinstance(what, Transformed | Upgrade))
+
+
+def _name_of(what: What) -> str:
+    return transformations.name_of(what) if isinstance(what, Side | Transformed) else upgrades.name_of(what)
+
+
+def _work(run: Settings, what: What) -> float:
+    return transformations.work(run, what) if isinstance(what, Side | Transformed) else upgrades.work(run, what)
+
+
+def _train(run: Settings, what: What, seed: int, report: models.Report) -> bool:
+    if isinstance(what, Side):
+        return transformations.side_model(run, what, seed, report=report)[1]
+    if isinstance(what, Transformed):
+        return transformations.transformation(run, what, seed, report=report)[1]
+    return upgrades.model_of(run, what, seed, report=report)[1]
+
+
+def _records(tests: TransformationTests) -> Iterator[dict[str, Any]]:
+    run, wanted, side = tests.run, tables(tests.run), own_side(tests.run)
+    is_swept = tests.seed in run.sweep_seeds
+    yield from main_rows(tests, side)
+    if "views" in wanted and tests.seed == run.sweep_seeds[0]:
+        yield from anew_rows(tests, side)
+    if "F5" in wanted:
+        for each in (None, side):
+            yield from curve_rows(tests, each)
+    if is_swept:
+        if "F2" in wanted:
+            yield from side_rows(tests, sides(run))
+        if "F3" in wanted:
+            yield from change_rows(tests, changes(run))
+        if "F4" in wanted:
+            yield from chain_rows(tests, CHAIN, own_side(run, CHAIN[0]))
+        if "F6" in wanted:
+            yield from cost_rows(tests, side)
+    for distance in DISTANCES:
+        record = partial(tests.record, split="class-incremental", distance=distance)
+        yield from chance_rows(record, models.test_images(run).labels, tests.masks())
