@@ -17,18 +17,26 @@ class Cell(NamedTuple):
     ours: Mapping[str, str]
 
 
-def beside(published: Rows, cells: Sequence[Cell], papers: Sequence[tuple[str, str]], **where: str) -> pd.DataFrame:
+def beside(
+    published: Rows,
+    cells: Sequence[Cell],
+    papers: Sequence[tuple[str, str]],
+    *,
+    metrics: Mapping[str, str] = METRICS,
+    **where: str,
+) -> pd.DataFrame:
     """Paper and published study, cell by cell, in percent; a cell that a paper's text does not give stays blank.
 
     Args:
         published: rows of one profile and data set.
-        cells: the lines, each shown for rank 1, rank 5 and mAP.
+        cells: the lines, each shown for every metric.
         papers: (paper, source) as in `data/paper_values.csv`; a column each.
+        metrics: names in rows and in the papers' table, and in words.
         where: further columns of the papers' table, such as `dataset` and `setting`.
     """
     quoted, lines = paper_values(), []
     for cell in cells:
-        for metric, title in METRICS.items():
+        for metric, title in metrics.items():
             line = {"test": cell.words, "metric": f"{title} (%)"}
             for paper, source in papers:
                 wanted = {"paper": paper, "source": source, "metric": metric, "kind": "level", **where, **cell.paper}

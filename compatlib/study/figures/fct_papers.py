@@ -1,0 +1,69 @@
+"""The published rows of the chapter *FCT* beside what can be quoted: FCT, BT2 and FastFill."""
+
+import pandas as pd
+
+from compatlib.study.figures.fct_tables import MAIN, OLD, PARAGON, cell
+from compatlib.study.figures.papers import Cell, beside
+from compatlib.study.figures.tables import METRICS
+from compatlib.study.rows import Rows
+from compatlib.study.transformation_rows import WITH, WITHOUT
+
+_TESTS = (
+    ("old / old", {"method": "none", "query": "old", "gallery": "old"}, OLD),
+    ("new / old, BCT (ours: form A)", {"method": "BCT", "query": "new", "gallery": "old"}, cell("BCT A", "new", "old")),
+    (
+        "new / h(old), without side-information",
+        {"method": "FCT no side-information", "query": "new", "gallery": "h(old)"},
+        cell(WITHOUT, "new", "h(old)"),
+    ),
+    (
+        "new / h(old), with side-information",
+        {"method": "FCT", "query": "new", "gallery": "h(old)"},
+        cell(WITH, "new", "h(old)"),
+    ),
+    ("new / new", {"method": "paragon", "query": "new", "gallery": "new"}, PARAGON),
+)
+_CURVES = (
+    ("FCT, random order", "FCT random order", "FCT", "random"),
+    ("FastFill, its own order", "FastFill", "FastFill", "uncertainty"),
+)
+FCT_2023, FCT_2022 = ("FCT", "apple/ml-fct README 2023"), ("FCT", "apple/ml-fct README 2022")
+BT2, FASTFILL = ("BT2", "YifeiZhou02/BT-2 README"), ("FastFill", "apple/ml-fct README 2023")
+
+
+def beside_cifar(published: Rows, distance: str = "euclidean") -> pd.DataFrame:
+    """The published study beside FCT's and BT2's released numbers of the same setting, CIFAR-100, 50 → 100 classes."""
+    where = {"dataset": "CIFAR-100", "setting": "50->100 classes"}
+    return beside(published, _cells(distance), (FCT_2023, FCT_2022, BT2), **where)
+
+
+def beside_imagenet(published: Rows, distance: str = "euclidean") -> pd.DataFrame:
+    """The published study on CIFAR-100 beside FCT's numbers on ImageNet: orders may be compared, levels not."""
+    where = {"dataset": "ImageNet-1k", "setting": "500->1000 classes"}
+    return beside(published, _cells(distance), (FCT_2023,), **where)
+
+
+def beside_fastfill(published: Rows, distance: str = "euclidean") -> pd.DataFrame:
+    """Areas under the backfilling curve, without side-information, beside FastFill's on CIFAR-100."""
+    cells = [
+        Cell(
+            words,
+            {"method": paper, "query": "new", "gallery": "mixed", "note": "no side-information"},
+            {
+                "method": method,
+                "gallery_model": "mixed",
+                "subset": "all",
+                "distance": distance,
+                "variant": f"{order} order, without side-information",
+            },
+        )
+        for words, paper, method, order in _CURVES
+    ]
+    metrics = {f"auc {metric}": title for metric, title in METRICS.items()}
+    where = {"dataset": "CIFAR-100", "setting": "50->100 classes"}
+    return beside(published, cells, (FASTFILL,), metrics=metrics, **where)
+
+
+def _cells(distance: str) -> list[Cell]:
+    place = {**MAIN, "subset": "all", "distance": distance}
+    return [Cell(words, paper, {**place, **ours}) for words, paper, ours in _TESTS]

@@ -1,0 +1,290 @@
+"""The chapter's tables and figures, from rows made by hand."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+import torch
+
+from compatlib.data.images import ImageSet
+from compatlib.study import claims
+from compatlib.study.chapters.fct import CHANGES
+from compatlib.study.figures import fct, fct_papers, fct_tables
+from compatlib.study.rows import Rows, table
+from compatlib.study.transformation_rows import ANEW, IN_HALVES, SHARE, SIZE, WITH, WITHOUT
+
+METRICS, DISTANCES, SUBSETS = ("cmc@1", "cmc@5", "map"), ("cosine", "euclidean"), ("all", "known", "unknown")
+BASE = {"profile": "study", "dataset": "cifar100", "chapter": "fct"}
+PLAIN = {"split": "class-incremental"}
+# Euclidean rank 1 of seed 0; a seed more is worth a point, cosine two points more, known classes ten.
+LEVELS = {
+    ("independent", "old", "old"): 0.30,
+    ("independent", "new", "old"): 0.01,
+    ("independent", "new", "new"): 0.50,
+    ("BCT A", "new", "old"): 0.28,
+    ("BCT A", "new", "new"): 0.45,
+    (WITHOUT, "new", "h(old)"): 0.40,
+    (WITH, "new", "h(old)"): 0.43,
+    (WITHOUT, "h(old)", "h(old)"): 0.38,
+    (WITH, "h(old)", "h(old)"): 0.41,
+    (WITHOUT, "new", "new"): 0.50,
+    (WITH, "new", "new"): 0.50,
+}
+SIDES = {("none", 0): 0.40, ("SimCLR", 64): 0.42, ("SimCLR", 128): 0.43, ("autoencoder", 128): 0.41}
+AREAS = {
+    ("FCT", "random"): 0.44,
+    ("FCT", "distance"): 0.47,
+    ("FastFill", "random"): 0.45,
+    ("FastFill", "uncertainty"): 0.48,
+    ("FastFill", "distance"): 0.49,
+}
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def shifted(value: float, distance: str, subset: str, seed: int) -> float:
+    shift = 0.01 * seed + (0.02 if distance == "cosine" else 0)
+    return value + shift + {"all": 0.0, "known": 0.1, "unknown": -0.1}[subset]
+
+
+def scores(value: float, seed: int, **place):
+    for distance, subset, metric in itertools.product(DISTANCES, SUBSETS, METRICS):
+        cell = {**BASE, **PLAIN, **place, "distance": distance, "subset": subset, "metric": metric, "seed": seed}
+        yield {**cell, "value": shifted(value, distance, subset, seed)}
+
+
+def of_seed(seed: int):
+    for (method, query, gallery), value in LEVELS.items():
+        pair = {"method": method, "query_model": query, "gallery_model": gallery}
+        yield from scores(value, seed, **pair)
+        if gallery == "h(old)" and query == "new":
+            for distance, subset in itertools.product(DISTANCES, SUBSETS):
+                cell = {**BASE, **PLAIN, **pair, "distance": distance, "subset": subset, "seed": seed}
+                yield {**cell, "metric": "negative_flips", "value": 0.05}
+            yield from (
+                {
+                    **BASE,
+                    **PLAIN,
+                    **pair,
+                    "distance": distance,
+                    "subset": "all",
+                    "seed": seed,
+                    "metric": "top_share",
+                    "value": 0.002,
+                }
+                for distance in DISTANCES
+            )
+    yield from ({**row, "value": 0.01} for row in scores(0, seed, method="chance"))
+    pair = {"method": WITH, "query_model": "new", "gallery_model": "h(old)"}
+    yield from scores(0.429, seed, **pair, variant=IN_HALVES)
+    if seed == 1:
+        yield from scores(0.45, seed, **pair, variant=ANEW)
+    for (kind, size), value in SIDES.items():
+        place = {"variant": kind, "x_name": SIZE, "x": size, "method": WITH if size else WITHOUT}
+        yield from scores(value, seed, **place, query_model="new", gallery_model="h(old)")
+        if size:
+            yield from scores(0.2, seed, **place, query_model="side", gallery_model="side")
+    for words in CHANGES:
+        for (method, query, gallery), value in LEVELS.items():
+            if method != "BCT A" and query != "h(old)":
+                yield from scores(value, seed, method=method, query_model=query, gallery_model=gallery, variant=words)
+    chain = {"split": "three generations"}
+    for variant, method, query, gallery, value in (
+        ("", "independent", "v1", "v1", 0.2),
+        ("", "independent", "v2", "v2", 0.3),
+        ("", "independent", "v3", "v3", 0.5),
+        ("", WITH, "v2", "h(v1)", 0.25),
+        ("composed", WITH, "v3", "h(v1)", 0.3),
+        ("learned again", WITH, "v3", "h(v1)", 0.35),
+    ):
+        pair = {"method": method, "query_model": query, "gallery_model": gallery}
+        yield from scores(value, seed, **chain, **pair, variant=variant)
+    yield from curves(seed)
+    pair = {"method": WITH, "query_model": "new", "gallery_model": "h(old)", "seed": seed}
+    for metric, value in (("images_per_second", 2000.0), ("vectors_per_second", 100_000.0)):
+        yield {**BASE, **PLAIN, **pair, "metric": metric, "value": value}
+    for variant, values in (("exact", (1.0, 0.0, 0.2, 512)), ("IVF-PQ", (0.7, 1.5, 0.1, 70))):
+        for metric, value in zip(
+            ("recall@10", "build_seconds", "search_seconds", "bytes_per_item"), values, strict=True
+        ):
+            yield {**BASE, **PLAIN, **pair, "variant": variant, "distance": "cosine", "metric": metric, "value": value}
+
+
+def curves(seed: int):
+    for (method, order), value in AREAS.items():
+        for beside, distance in itertools.product(("without", "with"), DISTANCES):
+            place = {**BASE, **PLAIN, "method": method, "variant": f"{order} order, {beside} side-information"}
+            place |= {"query_model": "new", "gallery_model": "mixed", "distance": distance, "seed": seed}
+            for metric, subset in itertools.product(METRICS, SUBSETS):
+                area = shifted(value, distance, subset, seed)
+                yield {**place, "metric": f"auc {metric}", "subset": subset, "value": area}
+            for metric, step in itertools.product(METRICS, range(22)):
+                point = {"metric": metric, "subset": "all", "x_name": SHARE, "x": step / 21}
+                yield {**place, **point, "value": value + 0.001 * step}
+
+
+@pytest.fixture(scope="module")
+def study() -> Rows:
+    sidecar = {f"study/cifar100/{seed}": {"made_from": {}} for seed in (0, 1, 2)}
+    return Rows(table(row for seed in (0, 1, 2) for row in of_seed(seed)), sidecar)
+
+
+def test_the_result_table_has_both_distances_side_by_side(study):
+    lines = fct_tables.result_table(study).set_index("query / gallery")
+    line = lines.loc["new / h(old), with side-information"]
+    # t(0.975, 2) = 4.303 times a deviation of 1 point over the root of 3.
+    assert line["euclidean: rank 1 (%)"] == "44.0\u00a0±\u00a02.5"
+    assert line["cosine: rank 1 (%)"] == "46.0\u00a0±\u00a02.5"
+    assert line["n"] == 3
+    assert lines.loc["a random ranking", "cosine: mAP (%)"] == "1.0\u00a0±\u00a00.0"
+    assert len(lines) == len(fct_tables.TESTS)
+
+
+def test_links_are_paired_by_seed(study):
+    lines = fct_tables.link_table(study).set_index(["distance", "queries", "score"])
+    assert len(lines) == 12
+    line = lines.loc[("euclidean", "classes old knew", "rank 1")]
+    found = [line[f"{title} (points)"] for title in fct_tables.LINKS]
+    # Old/old 30, without 40, with 43, new/new 50, BCT 28; every seed has the same differences.
+    assert found == [f"{points}\u00a0±\u00a00.0" for points in ("+10.0", "+3.0", "+7.0", "+15.0")]
+
+
+def test_bct_of_fewer_seeds_is_compared_with_those(study):
+    frame = study.frame[~((study.frame["method"] == "BCT A") & (study.frame["seed"] == 2))]
+    line = fct_tables.link_table(Rows(frame, {})).iloc[0]
+    assert line["with − BCT (points)"].startswith("+15.0")
+    assert line["with − without (points)"].startswith("+3.0")
+
+
+def test_other_ways_of_storing_are_held_against_the_usual_one_of_the_same_seeds(study):
+    lines = fct_tables.storage_table(study).set_index("with side-information, but")
+    assert lines.loc[IN_HALVES, "euclidean: rank 1 (points)"] == "-0.1\u00a0±\u00a00.0"
+    assert lines.loc[ANEW, "cosine: mAP (points)"] == "+2.0"
+    assert lines["n"].tolist() == [3, 1]
+    without = Rows(study.frame[study.frame["variant"] != ANEW], study.sidecar)
+    assert list(fct_tables.storage_table(without)["n"]) == [3]
+
+
+def test_flips_are_shown_by_subset(study):
+    lines = fct_tables.flip_table(study)
+    assert len(lines) == 4
+    assert set(lines["negative flips, classes old knew (%)"]) == {"5.0\u00a0±\u00a00.0"}
+    assert set(lines["most popular item (%)"]) == {"0.2\u00a0±\u00a00.0"}
+
+
+def test_side_information_is_held_against_none(study):
+    lines = fct_tables.side_table(study)
+    assert list(zip(lines["side-information"], lines["size"], strict=True)) == [
+        ("none", ""),
+        ("SimCLR", "64"),
+        ("SimCLR", "128"),
+        ("autoencoder", "128"),
+    ]
+    assert [text[:4] for text in lines["euclidean: gain at rank 1 (points)"]] == ["", "+2.0", "+3.0", "+1.0"]
+    assert lines["alone, cosine: rank 1 (%)"].tolist()[0] == ""
+    assert lines["alone, cosine: rank 1 (%)"].tolist()[1].startswith("23.0")
+
+
+def test_changes_and_chains_have_a_line_each(study):
+    lines = fct_tables.change_table(study, CHANGES).set_index("old and new differ in")
+    assert list(lines.index) == list(CHANGES)
+    assert lines.loc["a longer embedding", "new / h(old), with (%)"].startswith("44.0")
+    chain = fct_tables.chain_table(study).set_index("query / gallery")
+    assert chain.loc["v3 / h(h(v1)): composed", "euclidean: rank 1 (%)"].startswith("31.0")
+    assert chain.loc["v3 / h(v1): learned again from what is stored", "euclidean: mAP (%)"].startswith("36.0")
+
+
+def test_areas_are_ordered_by_transformation_and_order(study):
+    lines = fct_tables.area_table(study)
+    assert list(zip(lines["side-information"], lines["h of"], lines["order"], strict=True)) == [
+        (beside, method, order)
+        for beside in ("without", "with")
+        for method, order in (
+            ("FCT", "random"),
+            ("FCT", "distance"),
+            ("FastFill", "random"),
+            ("FastFill", "uncertainty"),
+            ("FastFill", "distance"),
+        )
+    ]
+    assert lines["euclidean: rank 1 (%)"].tolist()[3].startswith("49.0")
+
+
+def test_costs_are_of_a_million_items(study):
+    lines = fct_tables.cost_table(study, 128, 64, 32)
+    assert lines["float32 (bytes an item)"].tolist() == [768, 128, 128]
+    assert lines["float16 (bytes an item)"].tolist() == [384, 64, 64]
+    assert lines["time for a million"].tolist() == ["", "10 seconds", "8.3 minutes"]
+    index = fct_tables.index_table(study).set_index("search")
+    assert index.loc["IVF-PQ", "recall at 10 (%)"] == "70.0\u00a0±\u00a00.0"
+    assert index.loc["IVF-PQ", "bytes an item"] == "70"
+
+
+def test_the_study_stands_beside_the_papers_own_numbers(study):
+    lines = fct_papers.beside_cifar(study).set_index(["test", "metric"])
+    line = lines.loc[("new / h(old), with side-information", "rank 1 (%)")]
+    assert line.tolist()[:4] == ["50.2", "50.6", "", "44.0\u00a0±\u00a02.5"]
+    assert lines.loc[("new / h(old), without side-information", "rank 1 (%)"), "FCT (2022)"] == ""
+    assert lines.loc[("new / old, BCT (ours: form A)", "rank 1 (%)"), "BT2"] == "25.0"
+    imagenet = fct_papers.beside_imagenet(study).set_index(["test", "metric"])
+    assert imagenet.loc[("new / new", "mAP (%)"), "FCT (2023)"] == "45.6"
+    fastfill = fct_papers.beside_fastfill(study).set_index(["test", "metric"])
+    assert fastfill.loc[("FastFill, its own order", "rank 1 (%)")].tolist()[:2] == ["53.6", "49.0\u00a0±\u00a02.5"]
+    assert fastfill.loc[("FCT, random order", "mAP (%)")].tolist()[:2] == ["29.1", "45.0\u00a0±\u00a02.5"]
+
+
+def test_every_claim_finds_its_rows(study):
+    judged = {claim.id: claims.judge(claim, study, "study", "cifar100").verdict for claim in claims.load("fct")}
+    assert judged
+    assert {each.outcome for each in judged.values()} == {"reproduced"}
+    assert [round(100 * link.mean, 6) for link in judged["fct-chain-rank-1"].links] == [10, 3, 7]
+    assert [round(100 * link.mean, 6) for link in judged["fastfill-above-fct"].links] == [4]
+
+
+def test_the_worked_example_is_its_formula():
+    lines = fct_tables.worked_example()
+    # Item 2: half of (2 − 1)², and the cross-entropy of logits (0, 1) with 0.95 of the target on class 1.
+    log_sum = np.log(1 + np.e)
+    missed = 0.5 + 0.95 * (log_sum - 1) + 0.05 * log_sum
+    assert lines["missed ℓ"][1] == f"{missed:.4f}"
+    assert lines["best s = ln ℓ"][1] == f"{np.log(missed):.4f}"
+    assert lines["loss"][1] == f"{0.5 + 0.5 * np.log(missed):.4f}"
+    assert lines["backfilled"].tolist() == ["3", "2", "1"]
+
+
+def test_levels_show_both_distances_for_each_score(study):
+    figure = fct.levels(study)
+    assert [axis.get_title() for axis in figure.axes] == ["rank 1", "rank 5", "mAP"]
+    assert [text.get_text() for text in figure.axes[0].get_yticklabels()] == list(fct.SHOWN)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == list(DISTANCES)
+    means = {round(float(x), 6) for points in figure.axes[0].collections for x, _ in points.get_offsets()}
+    assert {31.0, 44.0, 51.0, 33.0} <= means
+
+
+def test_curves_have_a_panel_without_and_with_side_information(study):
+    figure = fct.curves(study)
+    assert [axis.get_title() for axis in figure.axes] == ["without side-information", "with side-information"]
+    for axis in figure.axes:
+        lines = {line.get_label(): line for line in axis.get_lines()}
+        line = lines["h of FastFill, uncertainty order"]
+        assert line.get_xdata()[[0, -1]].tolist() == [0, 100]
+        assert line.get_ydata()[[0, -1]] == pytest.approx([48, 50.1])
+        assert lines["new / new: all backfilled"].get_ydata()[0] == pytest.approx(51)
+        markers = [line.get_marker() for label, line in lines.items() if label.startswith("h of")]
+        assert len(set(markers)) == len(markers) == 4
+
+
+def test_pictures_begin_with_the_most_doubted():
+    pixels = torch.arange(10, dtype=torch.uint8).view(10, 1, 1, 1).expand(10, 1, 2, 2).clone()
+    images = ImageSet(pixels, torch.zeros(10, dtype=torch.int64), ("a",))
+    doubts = np.array([0, 1, 2, 3, 4, 9, 8, 7, 6, 5], float)
+    figure = fct.first_and_last(images, doubts, count=3)
+    shown = [int(axis.get_images()[0].get_array().flat[0]) for axis in figure.axes]
+    assert shown == [5, 6, 7, 0, 1, 2]
+    assert [axis.get_title() for axis in figure.axes] == ["9.0", "8.0", "7.0", "0.0", "1.0", "2.0"]
+    assert len(fct.first_and_last(images, doubts, count=30).axes) == 10
