@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compatlib.data.augment import crop_and_flip
+from compatlib.data.augment import crop_and_flip, two_views
 from compatlib.data.images import ImageSet
 from compatlib.embedding import embed
 from compatlib.methods import independent
@@ -127,6 +127,25 @@ def _augmentation(bare: _Bare) -> dict:
     }
 
 
+def _two_views(bare: _Bare) -> dict:
+    """SimCLR's: the step that they are held against passes both views through the network."""
+    pixels, steps = bare.pixels[:BATCH], iter(range(10**9))
+
+    def augment() -> None:
+        two_views(pixels, stream(0, "side", "augment", next(steps)))
+
+    bare.modules.train()
+    ratio, seconds, step_seconds = _in_turns(augment, bare.step, BATCHES_IN_TURN)
+    return {
+        "name": "SimCLR's two views against a training step of both",
+        "measured": ratio / 2,
+        "bound": 0.1,
+        "better": "lower",
+        "unit": "of its time",
+        "detail": f"{1e3 * seconds:.2g} ms against twice {1e3 * step_seconds:.3g} ms, {_setting()}",
+    }
+
+
 def _embedding(images: ImageSet, bare: _Bare) -> dict:
     def embedded() -> None:
         embed(bare.backbone, images, batch_size=EMBEDDED_AT_A_TIME)
@@ -155,4 +174,4 @@ def run() -> list[dict]:
     """Ratios of times taken in turn."""
     images = _images()
     bare = _Bare(images)
-    return [_training(images, bare), _augmentation(bare), _embedding(images, bare)]
+    return [_training(images, bare), _augmentation(bare), _two_views(bare), _embedding(images, bare)]

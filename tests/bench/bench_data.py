@@ -1,0 +1,61 @@
+"""How hard the embedded data are at profile `laptop`: what more classes and a wider network are worth there."""
+
+import numpy as np
+
+from compatlib.embedding import embed
+from compatlib.evaluation.retrieval import Retrieval, evaluate
+from compatlib.study import models
+from compatlib.study.settings import Settings, settings
+
+WIDER, LEAST_POINTS, HIGHEST = 4, 5.0, 97.0
+
+
+def _retrieval(run: Settings, role: str, seed: int) -> Retrieval:
+    test = models.test_images(run)
+    embeddings = embed(models.base_model(run, role, seed)[0].backbone, test)
+    return evaluate(embeddings, embeddings, test.labels, test.labels, exclude_self=True)
+
+
+def _wider(run: Settings) -> Settings:
+    network = run.network.model_copy(update={"widths": tuple(WIDER * width for width in run.network.widths)})
+    return run.model_copy(update={"network": network})
+
+
+def run() -> list[dict]:
+    """Points of mAP, mean over the profile's seeds, and the highest score of any model."""
+    laptop = settings({"profile": "laptop"})
+    found = {
+        "old": [_retrieval(laptop, "old", seed) for seed in laptop.seeds],
+        "new": [_retrieval(laptop, "new", seed) for seed in laptop.seeds],
+        "wide": [_retrieval(_wider(laptop), "new", seed) for seed in laptop.seeds],
+    }
+    means = {name: 100 * np.mean([each.mean_average_precision for each in own]) for name, own in found.items()}
+    best = 100 * max(max(each.mean_average_precision, *each.cmc.values()) for own in found.values() for each in own)
+    at_rank = 100 * max(each.cmc[1] for own in found.values() for each in own)
+    about = f"{laptop.dataset}, {len(laptop.seeds)} seeds"
+    return [
+        {
+            "name": "twice the classes to train on",
+            "measured": means["new"] - means["old"],
+            "bound": LEAST_POINTS,
+            "better": "higher",
+            "unit": "points of mAP",
+            "detail": f"{means['old']:.1f} to {means['new']:.1f}, {about}",
+        },
+        {
+            "name": f"{WIDER} times the width",
+            "measured": means["wide"] - means["new"],
+            "bound": LEAST_POINTS,
+            "better": "higher",
+            "unit": "points of mAP",
+            "detail": f"{means['new']:.1f} to {means['wide']:.1f}, {about}",
+        },
+        {
+            "name": "highest score of any of these models",
+            "measured": best,
+            "bound": HIGHEST,
+            "better": "lower",
+            "unit": "%",
+            "detail": f"rank 1, rank 5 and mAP; rank 1 alone {at_rank:.1f}, {about}",
+        },
+    ]
