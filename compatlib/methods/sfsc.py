@@ -9,107 +9,227 @@ The paper's tables and schedule could not be read; the forms here are those of a
 re-implementation, the departures are said to be ours.
 """
 
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
 import torch
-from jaxtyping import Float, Int64
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compatlib.methods.common import check_batch
+from compatlib import training
+from compatlib.data.augment import crop_and_flip
+from compatlib.data.images import Images
+from compatlib.methods.bct_baselines import hardest_triplet
+from compatlib.methods.common import check_rows, check_terms
+from compatlib.methods.conflicts import conflict_weights, full_conflict_weights, project_conflicts
+from compatlib.methods.evidential import evidential_loss, uncertainty
+from compatlib.models.slimmable import Slimmable
 
-__all__ = ["conflict_weights", "evidential_loss", "project_conflicts", "uncertainty"]
+LOSSES = ("evidential", "cross-entropy", "triplet")
+PROJECTIONS = ("all", "full", "none")
+
+__all__ = [
+    "Step",
+    "conflict_weights",
+    "evidential_loss",
+    "fit",
+    "fit_joint",
+    "full_conflict_weights",
+    "project_conflicts",
+    "uncertainty",
+]
 
 
-def evidential_loss(
-    logits: Float[Tensor, "batch classes"], labels: Int64[Tensor, " batch"], kl_weight: float = 5e-4
-) -> Float[Tensor, ""]:
-    """The expected cross-entropy under the Dirichlet distribution that the logits are evidence for; batch mean.
+@dataclass(frozen=True)
+class Step:
+    """What one step of a training saw.
 
-        α = 1 + softplus(z),   S = Σ_k α_k,   α̃ = y + (1 − y) ⊙ α
-        L = ψ(S) − ψ(α_y) + λ · KL( Dir(α̃) ‖ Dir(1) ),   ψ the digamma function
+    names: the objectives, by width. gram: ⟨g_i, g_j⟩ over the tensors that all share. weights: row i the coefficients
+    of the projected g_i, the unit matrix without a projection. uncertainty: by width, mean of K / S over the batch.
+    """
 
-    Its gradient, ∂L/∂z_k = σ(z_k) (ψ′(S) − [k = y] ψ′(α_y) + λ ∂KL/∂α_k), vanishes where there is no evidence. Computed
-    in float64, for the terms of the divergence grow as K ln K and cancel.
+    names: tuple[str, ...]
+    gram: Tensor
+    weights: Tensor
+    uncertainty: dict[str, float]
+
+
+def fit(
+    network: Slimmable,
+    classifier: nn.Module,
+    images: Images,
+    recipe: training.Recipe,
+    *,
+    seed: int,
+    role: str = "switchable",
+    loss: str = "evidential",
+    projection: str = "all",
+    kl_weight: float = 5e-4,
+    logit_scale: float = 1.0,
+    label_smoothing: float = 0.0,
+    margin: float = 0.3,
+    augment: Any = crop_and_flip,
+    on_step: Callable[[Step], None] | None = None,
+    fabric: Any = None,
+    **placement: Any,
+) -> training.Fit:
+    """Train all sub-models of a switchable network at once, through one classifier.
+
+        L_m = CE(W φ_m(x), y),   L_i = L_evidential(W φ_i(x), y) for i < m
+
+    The full model has plain cross-entropy. Each objective's gradient is taken by itself (and averaged over processes);
+    conflicts are projected out over the tensors that every width uses, the maps and the classifier. BatchNorms, which
+    are each width's own, keep their gradients (ours: with zeros in the other widths' places they would leak into their
+    objectives).
+
+    SFSC is `evidential` with `all`. The baselines that train one switchable network: BCT-S (`cross-entropy`, `none`),
+    CE + projection (`cross-entropy`, `all`), Asymmetric-S (`triplet`, `none`: each sub-model's embedding as anchor
+    against the full model's, normalised).
 
     Args:
-        logits: z, of K ≥ 2 classes.
-        labels: y.
-        kl_weight: λ ≥ 0; 5e-4 in the re-implementation.
+        network: its widths are the sub-models; left at the full width.
+        classifier: (embeddings, labels) → logits, shared, with a `weight` (classes, dim).
+        images: the training set.
+        recipe: epochs, optimiser, schedule, precision.
+        seed: any integer.
+        role: what the network is in the study.
+        loss: of the narrower widths: `evidential`, `cross-entropy` or `triplet`.
+        projection: `all` (against every other objective), `full` (against the full model's only), or `none`.
+        kl_weight: λ of the evidential loss.
+        logit_scale: factor of the logits within the evidential loss (ours: its evidence has to grow with the classes).
+        label_smoothing: of the cross-entropies, in [0, 1).
+        margin: of the triplet loss; 0.3 in the re-implementation.
+        augment: as `training.fit`.
+        on_step: is told of every step's gradients; costs the Gram matrix where nothing is projected.
+        fabric: as `training.fit`.
+        **placement: `checkpoint`, `report`… as `training.fit`.
 
     Raises:
-        ValueError: other shapes, labels outside of the classes, or a negative weight.
+        ValueError: an unknown loss or projection, a weight, scale or smoothing out of range, a label that the
+            classifier has no row for, and as `training.fit`.
     """
-    check_batch(logits, labels)
-    if logits.shape[1] < 2:
-        raise ValueError(f"logits have shape {tuple(logits.shape)}; valid is (batch, classes) of two classes or more")
-    if not 0 <= kl_weight < float("inf"):
-        raise ValueError(f"kl_weight must be finite and 0 or more, got {kl_weight}")
-    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
-        raise ValueError(
-            f"labels lie between {int(labels.min())} and {int(labels.max())}; the logits have {logits.shape[1]} classes"
-        )
-    alpha = 1 + F.softplus(logits.double())
-    total, own = alpha.sum(dim=1), alpha.gather(1, labels[:, None])[:, 0]
-    loss = torch.digamma(total) - torch.digamma(own)
-    if kl_weight:
-        loss = loss + kl_weight * _divergence(alpha.scatter(1, labels[:, None], 1.0))
-    return loss.mean().to(logits.dtype)
+    if loss not in LOSSES or projection not in PROJECTIONS:
+        raise ValueError(f"loss is {loss!r} and projection {projection!r}; valid are {LOSSES} and {PROJECTIONS}")
+    if not 0 < logit_scale < float("inf"):
+        raise ValueError(f"logit_scale must be finite and positive, got {logit_scale}")
+    check_terms(kl_weight, label_smoothing)
+    check_rows(images, classifier)
+    seen: dict[str, float] = {}
+
+    def objective(inputs: Tensor, labels: Tensor, indices: Tensor) -> Iterator[tuple[str, Tensor]]:
+        full = None
+        for width in reversed(network.widths):
+            embeddings = network.switch(width)(inputs)
+            logits = classifier(embeddings, labels)
+            full = embeddings.detach() if full is None else full
+            if on_step is not None:
+                seen[f"{width:g}"] = float(uncertainty(logit_scale * logits.detach().float()).mean())
+            with torch.autocast(inputs.device.type, enabled=False):  # logarithms and distances want float32
+                if width == 1 or loss == "cross-entropy":
+                    value = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
+                elif loss == "triplet":
+                    value = hardest_triplet(embeddings.float(), full.float(), labels, margin)
+                else:
+                    value = evidential_loss(logit_scale * logits.float(), labels, kl_weight)
+            del embeddings, logits  # what is left of the graph belongs to the loss alone
+            yield f"{width:g}", value
+        network.switch(1.0)
+
+    combine = None
+    if projection != "none" or on_step is not None:
+        shared = [*network.shared_parameters(), *classifier.parameters()]
+        combine = _Combination(shared, projection, on_step, seen, fabric)
+    modules = nn.ModuleDict({"network": network, "classifier": classifier})
+    options = {"seed": seed, "role": role, "augment": augment, "combine": combine, "fabric": fabric}
+    return training.fit(objective, modules, images, recipe, **options, **placement)
 
 
-def uncertainty(logits: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
-    """u = K / S in (0, 1]: 1 where there is no evidence for any class."""
-    return logits.shape[1] / (1 + F.softplus(logits.double())).sum(dim=1).to(logits.dtype)
+class _Combination:
+    """The objectives' gradients → one: conflicts are projected out where all share a tensor, the rest is summed."""
+
+    def __init__(
+        self,
+        shared: Sequence[nn.Parameter],
+        projection: str,
+        on_step: Callable[[Step], None] | None,
+        seen: dict[str, float],
+        fabric: Any,
+    ) -> None:
+        self.shared, self.projection = {id(parameter) for parameter in shared}, projection
+        self.on_step, self.seen, self.fabric = on_step, seen, fabric
+
+    def __call__(self, parameters: list[nn.Parameter], gradients: dict[str, training.Gradients]) -> training.Gradients:
+        names, own = tuple(gradients), list(gradients.values())
+        places = [place for place, parameter in enumerate(parameters) if id(parameter) in self.shared]
+        stacks = {place: _stacked([each[place] for each in own], parameters[place]) for place in places}
+        gram = sum(stack @ stack.T for stack in stacks.values())
+        weights = self._weights(gram, names)
+        if self.on_step is not None:
+            self.on_step(Step(names, gram, weights, dict(self.seen)))
+        coefficients = weights.sum(dim=0)
+        return [
+            (coefficients @ stacks[place]).view_as(parameter) if place in stacks else _sum(own, place)
+            for place, parameter in enumerate(parameters)
+        ]
+
+    def _weights(self, gram: Tensor, names: tuple[str, ...]) -> Tensor:
+        if self.projection == "none":
+            return torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
+        if self.projection == "full":
+            return full_conflict_weights(gram, names.index("1"))
+        # Drawn from the step's own stream, and one draw for all processes, whose weights must stay the same.
+        drawn = int(torch.randint(2**62, ()))
+        if self.fabric is not None and self.fabric.world_size > 1:
+            drawn = self.fabric.broadcast(drawn)
+        return conflict_weights(gram, torch.Generator().manual_seed(drawn))
 
 
-def _divergence(alpha: Float[Tensor, "batch classes"]) -> Float[Tensor, " batch"]:
-    """KL( Dir(α) ‖ Dir(1) ) = lnΓ(A) − Σ lnΓ(α_k) − lnΓ(K) + Σ (α_k − 1)(ψ(α_k) − ψ(A)),   A = Σ α_k."""
-    total = alpha.sum(dim=1)
-    classes = torch.tensor(float(alpha.shape[1]), dtype=alpha.dtype, device=alpha.device)
-    normaliser = torch.lgamma(total) - torch.lgamma(alpha).sum(dim=1) - torch.lgamma(classes)
-    return normaliser + ((alpha - 1) * (torch.digamma(alpha) - torch.digamma(total)[:, None])).sum(dim=1)
+def _stacked(gradients: Sequence[Tensor | None], parameter: nn.Parameter) -> Tensor:
+    """(objectives, size) of one tensor; zeros where an objective does not reach it, as the triplet the classifier."""
+    return torch.stack([torch.zeros_like(parameter) if each is None else each for each in gradients]).flatten(1)
 
 
-def conflict_weights(
-    gram: Float[Tensor, "objectives objectives"], generator: torch.Generator | None = None
-) -> Float[Tensor, "objectives objectives"]:
-    """Row i holds the coefficients, in the original gradients, of the projected gradient of objective i.
+def _sum(gradients: Sequence[training.Gradients], place: int) -> Tensor | None:
+    found = [own[place] for own in gradients if own[place] is not None]
+    return sum(found[1:], start=found[0]) if found else None
 
-    For every g_i, through the other *original* gradients g_j in random order: where ⟨g_i, g_j⟩ < 0,
-    g_i ← g_i − (⟨g_i, g_j⟩ / ‖g_j‖²) g_j. All of it can be decided in the Gram matrix. Source: PCGrad (Yu et al. 2020),
-    algorithm 1, as SFSC uses it.
+
+def fit_joint(
+    backbones: nn.ModuleDict,
+    classifier: nn.Module,
+    images: Images,
+    recipe: training.Recipe,
+    *,
+    seed: int,
+    role: str = "joint",
+    label_smoothing: float = 0.0,
+    augment: Any = crop_and_flip,
+    **placement: Any,
+) -> training.Fit:
+    """Train separate networks side by side through one classifier, each by cross-entropy: they share nothing else.
 
     Args:
-        gram: ⟨g_i, g_j⟩.
-        generator: draws the orders, on the processor; by default torch's global one.
+        backbones: name → images → embeddings of one size.
+        classifier: (embeddings, labels) → logits, shared, with a `weight` (classes, dim).
+        images: the training set; every network sees the same augmented batch.
+        recipe: epochs, optimiser, schedule, precision.
+        seed: any integer.
+        role: what the networks are in the study.
+        label_smoothing: in [0, 1).
+        augment: as `training.fit`.
+        **placement: `checkpoint`, `report`… as `training.fit`.
 
     Raises:
-        ValueError: no square matrix, or values that are not finite.
+        ValueError: a smoothing out of range, a label that the classifier has no row for, and as `training.fit`.
     """
-    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or not len(gram):
-        raise ValueError(f"gram has shape {tuple(gram.shape)}; valid is (objectives, objectives), at least one")
-    if not gram.isfinite().all():
-        raise ValueError("gram holds values that are not finite: a gradient has overflowed; lower the learning rate")
-    inner = gram.double().cpu()
-    weights = torch.eye(len(inner), dtype=torch.float64)
-    for at, own in enumerate(weights):
-        for other in torch.randperm(len(inner), generator=generator).tolist():
-            overlap = own @ inner[:, other]
-            if other != at and overlap < 0:
-                own[other] -= overlap / inner[other, other]
-    return weights.to(gram.dtype).to(gram.device)
+    check_terms(0.0, label_smoothing)
+    check_rows(images, classifier)
 
+    def objective(inputs: Tensor, labels: Tensor, indices: Tensor) -> Iterator[tuple[str, Tensor]]:
+        for name, backbone in backbones.items():
+            logits = classifier(backbone(inputs), labels)
+            yield name, F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
 
-def project_conflicts(
-    gradients: Float[Tensor, "objectives parameters"], generator: torch.Generator | None = None
-) -> Float[Tensor, " parameters"]:
-    """The sum of the projected gradients, in two passes over them: see `conflict_weights`.
-
-    Args:
-        gradients: a row for every objective.
-        generator: as `conflict_weights`.
-
-    Raises:
-        ValueError: no matrix, and as `conflict_weights`.
-    """
-    if gradients.ndim != 2 or not gradients.is_floating_point():
-        raise ValueError(f"gradients are {gradients.dtype} of shape {tuple(gradients.shape)}; valid are floats (m, p)")
-    return conflict_weights(gradients @ gradients.T, generator).sum(dim=0) @ gradients
+    modules = nn.ModuleDict({"backbones": backbones, "classifier": classifier})
+    return training.fit(objective, modules, images, recipe, seed=seed, role=role, augment=augment, **placement)

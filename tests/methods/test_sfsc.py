@@ -1,247 +1,293 @@
-"""SFSC: the evidential loss against explicit loops and its analytic gradient, the projection against its definition."""
+"""SFSC's training: what is yielded, how gradients become one, and that the baselines are what they are named after."""
 
-import itertools
-import math
+import copy
+import subprocess
+import sys
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from scipy import special
+from torch import nn
 from torch.nn import functional as F
 
-from compatlib.methods.sfsc import conflict_weights, evidential_loss, project_conflicts, uncertainty
+from compatlib.checkpoints import read_tensors, write_tensors
+from compatlib.data.augment import unchanged
+from compatlib.data.images import ImageSet
+from compatlib.methods import sfsc
+from compatlib.methods.bct_baselines import hardest_triplet
+from compatlib.methods.sfsc import conflict_weights, evidential_loss, full_conflict_weights
+from compatlib.models.classifiers import LinearClassifier
+from compatlib.models.resnet import Backbone, small_resnet
+from compatlib.models.slimmable import Slimmable, SwitchableBatchNorm
+from compatlib.training import Recipe, initialised
 
-# The evidential loss.
-
-
-def batch(classes: int, count: int = 6, scale: float = 4.0, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    random = torch.Generator().manual_seed(seed)
-    logits = scale * torch.randn(count, classes, dtype=torch.float64, generator=random)
-    return logits, torch.randint(classes, (count,), generator=random)
-
-
-def evidence(z: float) -> float:
-    return max(z, 0) + math.log1p(math.exp(-abs(z)))
-
-
-def loss_by_loop(logits, labels, kl_weight: float) -> float:
-    """One image after the other, one class after the other, in plain floats."""
-    losses = []
-    for z, y in zip(logits.tolist(), labels.tolist(), strict=True):
-        alpha = [1 + evidence(value) for value in z]
-        total = math.fsum(alpha)
-        loss = special.digamma(total) - special.digamma(alpha[y])
-        others = [1.0 if k == y else alpha[k] for k in range(len(z))]
-        mass = math.fsum(others)
-        divergence = special.gammaln(mass) - math.fsum(map(special.gammaln, others)) - special.gammaln(len(z))
-        divergence += math.fsum((a - 1) * (special.digamma(a) - special.digamma(mass)) for a in others)
-        losses.append(loss + kl_weight * divergence)
-    return math.fsum(losses) / len(losses)
+WIDTHS = (0.25, 0.5, 1.0)
+ONE_STEP = Recipe(epochs=1, batch_size=8, learning_rate=0.1, momentum=0.0, weight_decay=0.0, schedule="constant")
 
 
-def gradient_by_formula(logits, labels, kl_weight: float) -> np.ndarray:
-    """σ(z_k) (ψ′(S) − [k = y] ψ′(α_y) + λ ((α_k − 1) ψ′(α_k) − (Σα̃ − K) ψ′(Σα̃)) [k ≠ y]), batch mean."""
-    found = np.zeros(logits.shape)
-    for i, (z, y) in enumerate(zip(logits.numpy(), labels.tolist(), strict=True)):
-        alpha = 1 + np.logaddexp(0, z)
-        others = np.where(np.arange(len(z)) == y, 1, alpha)
-        mass, trigamma = others.sum(), lambda x: special.polygamma(1, x)
-        slope = trigamma(alpha.sum()) + kl_weight * ((others - 1) * trigamma(others) - (mass - len(z)) * trigamma(mass))
-        slope[y] = trigamma(alpha.sum()) - trigamma(alpha[y])
-        found[i] = special.expit(z) * slope / len(logits)
+def image_set(count: int = 8) -> ImageSet:
+    random = torch.Generator().manual_seed(0)
+    pixels = torch.randint(0, 256, (count, 3, 8, 8), dtype=torch.uint8, generator=random)
+    return ImageSet(pixels, torch.arange(count) % 4, tuple("abcd"))
+
+
+def parts(batch_norm: bool = True) -> tuple[Slimmable, LinearClassifier]:
+    def make():
+        backbone = small_resnet(widths=(8, 8), dim=6) if batch_norm else without_norm()
+        return nn.ModuleList([Slimmable(backbone, WIDTHS), LinearClassifier(6, 4)])
+
+    network, classifier = initialised(make, 0, "switchable")
+    return network, classifier
+
+
+def without_norm() -> Backbone:
+    trunk = nn.Sequential(nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Conv2d(8, 8, 3), nn.ReLU())
+    head = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, 6, bias=False))
+    return Backbone(trunk, head, 6)
+
+
+def objectives(network, classifier, batch, loss: str, **options) -> dict[str, torch.Tensor]:
+    """Every width's loss by itself."""
+    found, full = {}, None
+    for width in reversed(WIDTHS):
+        embeddings = network.switch(width)(batch.images)
+        full = embeddings.detach() if full is None else full
+        logits = classifier(embeddings)
+        if width == 1 or loss == "cross-entropy":
+            found[f"{width:g}"] = F.cross_entropy(logits, batch.labels)
+        elif loss == "evidential":
+            found[f"{width:g}"] = evidential_loss(options.get("logit_scale", 1.0) * logits, batch.labels)
+        else:
+            found[f"{width:g}"] = hardest_triplet(embeddings, full, batch.labels, 0.3)
+    network.switch(1.0)
     return found
 
 
-@pytest.mark.parametrize("classes", [2, 3, 100])
-@pytest.mark.parametrize("kl_weight", [0.0, 5e-4, 0.5])
-@pytest.mark.parametrize("seed", range(3))
-def test_the_loss_is_its_formula(classes, kl_weight, seed):
-    logits, labels = batch(classes, seed=seed)
-    found = evidential_loss(logits, labels, kl_weight)
-    assert found.shape == ()
-    assert found.item() == pytest.approx(loss_by_loop(logits, labels, kl_weight), rel=1e-10)
-    single = evidential_loss(logits.float(), labels, kl_weight)
-    assert single.dtype == torch.float32
-    assert single.item() == pytest.approx(found.item(), rel=1e-5)
+def step_by_hand(
+    network, classifier, batch, loss: str, projection: str, weights=None, **options
+) -> dict[str, torch.Tensor]:
+    """One plain SGD step: gradients taken apart, joined over the shared tensors, summed elsewhere."""
+    parameters = [*network.named_parameters(prefix="network"), *classifier.named_parameters(prefix="classifier")]
+    shared = {id(each) for each in [*network.shared_parameters(), *classifier.parameters()]}
+    network.train()
+    taken = []
+    for value in objectives(network, classifier, batch, loss).values():
+        own = torch.autograd.grad(value, [each for _, each in parameters], retain_graph=True, allow_unused=True)
+        taken.append([torch.zeros_like(p) if g is None else g for g, (_, p) in zip(own, parameters, strict=True)])
+    is_shared = [id(parameter) in shared for _, parameter in parameters]
+    rows = [[g.flatten() for g, chosen in zip(own, is_shared, strict=True) if chosen] for own in taken]
+    flat = torch.stack([torch.cat(row) for row in rows])
+    gram = flat @ flat.T
+    if weights is None:
+        weights = full_conflict_weights(gram, 0) if projection == "full" else torch.eye(len(gram))
+    coefficients = weights.sum(dim=0)
+    after = {}
+    for place, (name, parameter) in enumerate(parameters):
+        factors = coefficients if id(parameter) in shared else torch.ones(len(taken))
+        gradient = sum(factor * own[place] for factor, own in zip(factors, taken, strict=True))
+        after[name] = (parameter - 0.1 * gradient).detach()
+    return after
 
 
-@pytest.mark.parametrize("classes", [2, 100])
-@pytest.mark.parametrize("kl_weight", [0.0, 5e-4, 0.5])
-def test_the_gradient_is_the_analytic_one(classes, kl_weight):
-    logits, labels = batch(classes)
-    (found,) = torch.autograd.grad(evidential_loss(logits.requires_grad_(), labels, kl_weight), logits)
-    assert np.allclose(found.numpy(), gradient_by_formula(logits.detach(), labels, kl_weight), rtol=1e-6, atol=1e-7)
+@pytest.mark.parametrize("loss", sfsc.LOSSES)
+@pytest.mark.parametrize("projection", sfsc.PROJECTIONS)
+def test_a_step_is_the_one_made_by_hand(loss, projection):
+    network, classifier = parts()
+    copies, steps = copy.deepcopy((network, classifier)), []
+    options = {"loss": loss, "projection": projection, "augment": unchanged, "on_step": steps.append}
+    sfsc.fit(network, classifier, image_set(), ONE_STEP, seed=0, **options)
+    (step,) = steps
+    weights = step.weights if projection == "all" else None
+    expected = step_by_hand(*copies, image_set(), loss, projection, weights)
+    found = dict([*network.named_parameters(prefix="network"), *classifier.named_parameters(prefix="classifier")])
+    assert found.keys() == expected.keys()
+    for name, value in found.items():
+        torch.testing.assert_close(value.detach(), expected[name], atol=1e-5, rtol=1e-4)
 
 
-def test_the_released_weight_is_the_default():
-    logits, labels = batch(5)
-    assert evidential_loss(logits, labels) == evidential_loss(logits, labels, 5e-4)
+def test_what_a_step_saw():
+    network, classifier = parts()
+    before, steps = copy.deepcopy((network, classifier)), []
+    options = {"logit_scale": 3.0, "augment": unchanged, "on_step": steps.append}
+    sfsc.fit(network, classifier, image_set(), ONE_STEP, seed=0, **options)
+    (step,) = steps
+    assert step.names == ("1", "0.5", "0.25")
+    losses = objectives(*[part.train() for part in before], image_set(), "evidential", logit_scale=3.0)
+    shared = [*before[0].shared_parameters(), *before[1].parameters()]
+    rows = []
+    for value in losses.values():
+        own = torch.autograd.grad(value, shared, retain_graph=True)
+        rows.append(torch.cat([each.flatten() for each in own]))
+    rows = torch.stack(rows)
+    torch.testing.assert_close(step.gram, rows @ rows.T, atol=1e-5, rtol=1e-3)
+    assert set(step.uncertainty) == {"1", "0.5", "0.25"}
+    assert all(0 < value < 1 for value in step.uncertainty.values())
 
 
-@pytest.mark.parametrize("classes", [2, 100, 10_000])
-@pytest.mark.parametrize("value", [-100.0, 0.0, 100.0])
-def test_loss_and_gradient_are_finite_for_large_logits_and_many_classes(classes, value):
-    logits = torch.full((3, classes), value, requires_grad=True)
-    labels = torch.tensor([0, classes - 1, 1])
-    loss = evidential_loss(logits, labels)
-    (gradient,) = torch.autograd.grad(loss, logits)
-    assert loss.isfinite()
-    assert gradient.isfinite().all()
-    assert loss.item() == pytest.approx(loss_by_loop(logits.detach(), labels, 5e-4), rel=1e-5)
+def test_conflicts_are_projected_out():
+    """Gradients that are made to conflict: what is left is the projection of the very Gram matrix that was seen."""
+    network, classifier = parts()
+    steps = []
+    recipe = Recipe(epochs=30, batch_size=8, learning_rate=0.3)
+    sfsc.fit(network, classifier, image_set(), recipe, seed=0, loss="triplet", on_step=steps.append)
+    conflicting = [step for step in steps if (step.gram < 0).any()]
+    assert conflicting
+    for step in steps:
+        is_plain = torch.equal(step.weights, torch.eye(3))
+        assert is_plain == (not (step.gram < 0).any())
+    for step in conflicting:
+        orders = {
+            tuple(conflict_weights(step.gram, torch.Generator().manual_seed(s)).flatten().tolist()) for s in range(40)
+        }
+        assert tuple(step.weights.flatten().tolist()) in orders
 
 
-def test_no_evidence_means_no_gradient_and_full_uncertainty():
-    logits = torch.full((2, 4), -60.0, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([0, 3])
-    (gradient,) = torch.autograd.grad(evidential_loss(logits, labels), logits)
-    assert gradient.abs().max() < 1e-20
-    assert uncertainty(logits.detach()).tolist() == pytest.approx([1, 1])
+def test_watching_does_not_change_the_training():
+    trained = []
+    for on_step in (None, lambda step: None):
+        network, classifier = parts()
+        recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.1)
+        sfsc.fit(network, classifier, image_set(24), recipe, seed=0, projection="none", on_step=on_step)
+        trained.append(network.state_dict())
+    for name, value in trained[0].items():
+        torch.testing.assert_close(value, trained[1][name], atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("seed", range(5))
-def test_more_evidence_for_the_label_is_less_loss_and_less_uncertainty(seed):
-    logits, labels = batch(7, seed=seed)
-    more = logits + 0.5 * F.one_hot(labels, 7)
-    assert evidential_loss(more, labels, 0) < evidential_loss(logits, labels, 0)
-    assert (uncertainty(more) < uncertainty(logits)).all()
-    assert ((uncertainty(logits) > 0) & (uncertainty(logits) <= 1)).all()
+def test_every_widths_statistics_move_and_the_full_width_is_left_current():
+    network, classifier = parts()
+    sfsc.fit(network, classifier, image_set(), ONE_STEP, seed=0)
+    norms = [part for part in network.modules() if isinstance(part, SwitchableBatchNorm)]
+    assert norms
+    assert all(own.num_batches_tracked == 1 for norm in norms for own in norm.norms)
+    assert network.width == 1
+    assert not network.training
 
 
-def test_the_order_of_the_classes_does_not_matter():
-    logits, labels = batch(9)
-    order = torch.randperm(9, generator=torch.Generator().manual_seed(0))
-    places = order.argsort()
-    assert evidential_loss(logits[:, order], places[labels]).item() == pytest.approx(
-        evidential_loss(logits, labels).item()
+@pytest.mark.parametrize(
+    "options", [{}, {"loss": "cross-entropy", "projection": "none"}, {"loss": "triplet", "projection": "none"}]
+)
+def test_all_widths_learn(options):
+    network, classifier = parts()
+    recipe = Recipe(epochs=60, batch_size=8, learning_rate=0.1, warmup_epochs=5)
+    history = sfsc.fit(network, classifier, image_set(), recipe, seed=0, augment=unchanged, **options).history
+    for term in ("1", "0.5", "0.25"):
+        values = [row["value"] for row in history if row["term"] == term]
+        assert len(values) == 60
+        assert values[-1] < 0.9 * max(values)
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_training_resumes_to_the_same_weights(tmp_path):
+    recipe = Recipe(epochs=4, batch_size=8, learning_rate=0.2)
+
+    def trained(checkpoint=None, stop_at=None):
+        network, classifier = parts()
+
+        def report(share, text):
+            if stop_at is not None and share >= stop_at:
+                raise KilledError
+
+        options = {"seed": 0, "loss": "triplet", "checkpoint": checkpoint, "checkpoint_seconds": 0.0, "report": report}
+        sfsc.fit(network, classifier, image_set(24), recipe, **options)
+        return network.state_dict()
+
+    expected = trained()
+    for stop_at in (0.2, 0.6):
+        with pytest.raises(KilledError):
+            trained(tmp_path / f"{stop_at}", stop_at)
+        found = trained(tmp_path / f"{stop_at}")
+        assert all(torch.equal(value, found[name]) for name, value in expected.items())
+
+
+def test_joint_networks_share_the_classifier_alone():
+    def make():
+        return nn.ModuleDict({"small": small_resnet(widths=(8,), dim=6), "large": small_resnet(widths=(8, 16), dim=6)})
+
+    backbones, classifier = initialised(make, 0, "joint"), LinearClassifier(6, 4)
+    before = copy.deepcopy((backbones, classifier))
+    history = sfsc.fit_joint(backbones, classifier, image_set(), ONE_STEP, seed=0, augment=unchanged).history
+    assert [row["term"] for row in history] == ["small", "large"]
+    losses = [
+        F.cross_entropy(before[1](each.train()(image_set().images)), image_set().labels) for each in before[0].values()
+    ]
+    (gradient,) = torch.autograd.grad(sum(losses), [before[1].weight])
+    torch.testing.assert_close(
+        classifier.weight.detach(), (before[1].weight - 0.1 * gradient).detach(), atol=1e-6, rtol=1e-5
     )
 
 
 @pytest.mark.parametrize(
-    ("logits", "labels", "weight", "words"),
+    ("options", "words"),
     [
-        (torch.zeros(2), torch.zeros(2, dtype=torch.int64), 0.1, r"shape \(2,\)"),
-        (torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64), 0.1, "two classes or more"),
-        (torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64), 0.1, r"labels are torch.int64 of shape \(3,\)"),
-        (torch.zeros(2, 3), torch.tensor([0, 3]), 0.1, "labels lie between 0 and 3; the logits have 3 classes"),
-        (torch.zeros(2, 3), torch.tensor([0, -1]), 0.1, "label -1 is negative"),
-        (torch.zeros(2, 3), torch.tensor([0, 1]), -0.1, "kl_weight must be finite and 0 or more, got -0.1"),
-        (torch.zeros(2, 3), torch.tensor([0, 1]), math.nan, "kl_weight must be finite and 0 or more, got nan"),
+        ({"loss": "hinge"}, "loss is 'hinge' and projection 'all'; valid are"),
+        ({"projection": "some"}, "projection 'some'; valid are"),
+        ({"logit_scale": 0.0}, "logit_scale must be finite and positive, got 0.0"),
+        ({"kl_weight": -1.0}, "must be finite and ≥ 0, got -1.0"),
+        ({"label_smoothing": 1.0}, "label_smoothing must lie in"),
+        ({"loss": "triplet", "margin": -1.0}, "the margin must be finite and ≥ 0, got -1.0"),
     ],
 )
-def test_bad_batches_are_refused(logits, labels, weight, words):
+def test_bad_arguments_are_refused(options, words):
+    network, classifier = parts()
     with pytest.raises(ValueError, match=words):
-        evidential_loss(logits, labels, weight)
+        sfsc.fit(network, classifier, image_set(), ONE_STEP, seed=0, **options)
 
 
-# The projection.
+def test_a_label_without_a_row_is_refused():
+    network, _ = parts()
+    with pytest.raises(ValueError, match="label 3 has no row in a classifier of 3 classes"):
+        sfsc.fit(network, LinearClassifier(6, 3), image_set(), ONE_STEP, seed=0)
 
 
-def gradients(count: int, size: int, seed: int, common: float = 0.0) -> torch.Tensor:
-    """Rows in float64, which conflict as often as not where they have nothing in common."""
-    random = torch.Generator().manual_seed(seed)
-    rows = torch.randn(count, size, dtype=torch.float64, generator=random)
-    return rows + common * torch.randn(size, dtype=torch.float64, generator=random)
+# Several processes.
+
+PROCESSES = """
+import importlib.util, sys
+from lightning_fabric import Fabric
+specification = importlib.util.spec_from_file_location("tests_of_sfsc", sys.argv[1])
+tests = importlib.util.module_from_spec(specification)
+specification.loader.exec_module(tests)
+tests.torch.set_num_threads(1)
+fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_fork")
+fabric.launch(tests.one_of_two, sys.argv[2])
+"""
+LONGER = Recipe(epochs=6, batch_size=8, learning_rate=0.1)
+CERTAIN = {"seed": 0, "loss": "cross-entropy", "projection": "full", "augment": unchanged}
+DRAWN = {"seed": 0, "loss": "triplet", "projection": "all", "augment": unchanged}
 
 
-def projected_by_definition(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Gradient by gradient, in the full space, in the orders that the generator draws."""
-    found = []
-    for i in range(len(rows)):
-        own = rows[i].clone()
-        for j in torch.randperm(len(rows), generator=generator).tolist():
-            if j != i and (overlap := own @ rows[j]) < 0:
-                own = own - overlap / (rows[j] @ rows[j]) * rows[j]
-        found.append(own)
-    return torch.stack(found)
+def one_of_two(fabric, path, options=CERTAIN):
+    network, classifier = parts(batch_norm=False)
+    sfsc.fit(network, classifier, image_set(24), LONGER, fabric=fabric, **options)
+    write_tensors(Path(f"{path}-{fabric.global_rank}"), network.state_dict(), {})
 
 
-@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
-@pytest.mark.parametrize("seed", range(6))
-def test_the_projection_is_its_definition(count, seed):
-    rows = gradients(count, 11, seed)
-    expected = projected_by_definition(rows, torch.Generator().manual_seed(seed))
-    weights = conflict_weights(rows @ rows.T, torch.Generator().manual_seed(seed))
-    assert torch.allclose(weights @ rows, expected, atol=1e-12)
-    found = project_conflicts(rows, torch.Generator().manual_seed(seed))
-    assert torch.allclose(found, expected.sum(dim=0), atol=1e-12)
+def drawn_by_two(fabric, path):
+    one_of_two(fabric, path, DRAWN)
 
 
-@pytest.mark.parametrize("seed", range(20))
-def test_two_objectives_have_no_conflict_left(seed):
-    rows = gradients(2, 5, seed)
-    projected = conflict_weights(rows @ rows.T) @ rows
-    for own, other in itertools.permutations(range(2)):
-        assert projected[own] @ rows[other] >= -1e-12
-    assert (rows @ project_conflicts(rows) >= -1e-12).all()
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_where_nothing_conflicts_it_is_the_plain_sum(seed):
-    rows = gradients(4, 30, seed).abs()
-    assert torch.equal(conflict_weights(rows @ rows.T), torch.eye(4, dtype=torch.float64))
-    assert torch.allclose(project_conflicts(rows), rows.sum(dim=0))
-
-
-@pytest.mark.parametrize("seed", range(10))
-@pytest.mark.parametrize("scale", [1e-3, 7.0])
-def test_a_common_scale_passes_through(seed, scale):
-    rows = gradients(3, 8, seed)
-    generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
-    found, scaled = (project_conflicts(s * rows, g) for s, g in zip((1, scale), generators, strict=True))
-    assert torch.allclose(scaled, scale * found, rtol=1e-9)
-
-
-@pytest.mark.parametrize("seed", range(10))
-def test_the_others_lengths_do_not_matter_to_a_projected_gradient(seed):
-    """g_i loses its part along g_j, however long g_j is."""
-    rows = gradients(2, 8, seed)
-    longer = rows * torch.tensor([[1.0], [5.0]], dtype=torch.float64)
-    first, second = (conflict_weights(each @ each.T)[0] @ each for each in (rows, longer))
-    assert torch.allclose(first, second)
-
-
-def test_opposite_gradients_leave_nothing():
-    rows = torch.tensor([[1.0, 2.0], [-2.0, -4.0]])
-    assert project_conflicts(rows).tolist() == [0, 0]
-
-
-def test_a_gradient_of_zero_neither_conflicts_nor_divides():
-    rows = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1.0, 1.0]])
-    weights = conflict_weights(rows @ rows.T)
-    assert weights[1].tolist() == [0, 1, 0]
-    assert weights.isfinite().all()
-
-
-def test_orders_come_from_the_generator_alone():
-    rows = gradients(5, 6, 3)
-    state = torch.random.get_rng_state()
-    first, again = (project_conflicts(rows, torch.Generator().manual_seed(2)) for _ in range(2))
-    assert torch.equal(torch.random.get_rng_state(), state)
-    assert torch.equal(first, again)
-    different = {tuple(project_conflicts(rows, torch.Generator().manual_seed(seed)).tolist()) for seed in range(8)}
-    assert len(different) > 1
-
-
-def test_a_gradients_own_place_in_the_order_is_passed_over():
-    """Its coefficients after several projections may be larger elsewhere; it is still objective i that is projected."""
-    rows = torch.tensor([[0.1, 1.0], [-5.0, 0.0], [4.0, -0.1]], dtype=torch.float64)
-    for seed in range(10):
-        expected = projected_by_definition(rows, torch.Generator().manual_seed(seed))
-        weights = conflict_weights(rows @ rows.T, torch.Generator().manual_seed(seed))
-        assert torch.allclose(weights @ rows, expected, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    ("call", "words"),
-    [
-        (lambda: conflict_weights(torch.zeros(2, 3)), r"gram has shape \(2, 3\)"),
-        (lambda: conflict_weights(torch.zeros(0, 0)), r"gram has shape \(0, 0\)"),
-        (lambda: conflict_weights(torch.tensor([[math.inf]])), "a gradient has overflowed"),
-        (lambda: project_conflicts(torch.zeros(3)), r"torch.float32 of shape \(3,\)"),
-        (lambda: project_conflicts(torch.zeros(2, 3, dtype=torch.int64)), "torch.int64"),
-        (lambda: project_conflicts(torch.tensor([[math.nan, 1.0]])), "not finite"),
-    ],
-)
-def test_bad_gradients_are_refused(call, words):
-    with pytest.raises(ValueError, match=words):
-        call()
+@pytest.mark.parametrize("call", ["one_of_two", "drawn_by_two"])
+def test_several_processes_stay_one_network(tmp_path, call):
+    """Gradients are averaged before they are projected; what is drawn is drawn once for all."""
+    code = PROCESSES.replace("one_of_two", call)
+    command = [sys.executable, "-W", "ignore", "-c", code, __file__, str(tmp_path / "weights")]
+    subprocess.run(command, check=True, timeout=200, capture_output=True)
+    first, second = (read_tensors(tmp_path / f"weights-{rank}")[0] for rank in (0, 1))
+    assert all(torch.equal(value, second[name]) for name, value in first.items())
+    if call == "one_of_two":
+        network, classifier = parts(batch_norm=False)
+        sfsc.fit(
+            network,
+            classifier,
+            image_set(24),
+            LONGER,
+            seed=0,
+            loss="cross-entropy",
+            projection="full",
+            augment=unchanged,
+        )
+        for name, value in network.state_dict().items():
+            torch.testing.assert_close(first[name], value, atol=1e-6, rtol=1e-5)

@@ -1,0 +1,82 @@
+"""Conflicting gradients: two of a negative inner product, and what is taken out of each so that it hurts no other.
+
+Source: PCGrad (Yu, Kumar, Gupta, Levine, Hausman and Finn, NeurIPS 2020), as SFSC uses it.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def conflict_weights(
+    gram: Float[Tensor, "objectives objectives"], generator: torch.Generator | None = None
+) -> Float[Tensor, "objectives objectives"]:
+    """Row i holds the coefficients, in the original gradients, of the projected gradient of objective i.
+
+    For every g_i, through the other *original* gradients g_j in random order: where ⟨g_i, g_j⟩ < 0,
+    g_i ← g_i − (⟨g_i, g_j⟩ / ‖g_j‖²) g_j. All of it can be decided in the Gram matrix. Source: PCGrad (Yu et al. 2020),
+    algorithm 1, as SFSC uses it.
+
+    Args:
+        gram: ⟨g_i, g_j⟩.
+        generator: draws the orders, on the processor; by default torch's global one.
+
+    Raises:
+        ValueError: no square matrix, or values that are not finite.
+    """
+    _check_gram(gram)
+    inner = gram.double().cpu()
+    weights = torch.eye(len(inner), dtype=torch.float64)
+    for at, own in enumerate(weights):
+        for other in torch.randperm(len(inner), generator=generator).tolist():
+            overlap = own @ inner[:, other]
+            if other != at and overlap < 0:
+                own[other] -= overlap / inner[other, other]
+    return weights.to(gram.dtype).to(gram.device)
+
+
+def full_conflict_weights(
+    gram: Float[Tensor, "objectives objectives"], full: int
+) -> Float[Tensor, "objectives objectives"]:
+    """As `conflict_weights`, each gradient projected against the full model's alone; that one stays as it is.
+
+    Args:
+        gram: ⟨g_i, g_j⟩.
+        full: the full model's place.
+
+    Raises:
+        ValueError: as `conflict_weights`, and for a place that there is not.
+    """
+    _check_gram(gram)
+    if not 0 <= full < len(gram):
+        raise ValueError(f"full is {full}; there are {len(gram)} objectives, counted from 0")
+    weights = torch.eye(len(gram), dtype=torch.float64)
+    inner = gram.double().cpu()
+    for i in range(len(gram)):
+        if i != full and inner[i, full] < 0:
+            weights[i, full] = -inner[i, full] / inner[full, full]
+    return weights.to(gram.dtype).to(gram.device)
+
+
+def project_conflicts(
+    gradients: Float[Tensor, "objectives parameters"], generator: torch.Generator | None = None
+) -> Float[Tensor, " parameters"]:
+    """The sum of the projected gradients, in two passes over them: see `conflict_weights`.
+
+    Args:
+        gradients: a row for every objective.
+        generator: as `conflict_weights`.
+
+    Raises:
+        ValueError: no matrix, and as `conflict_weights`.
+    """
+    if gradients.ndim != 2 or not gradients.is_floating_point():
+        raise ValueError(f"gradients are {gradients.dtype} of shape {tuple(gradients.shape)}; valid are floats (m, p)")
+    return conflict_weights(gradients @ gradients.T, generator).sum(dim=0) @ gradients
+
+
+def _check_gram(gram: Tensor) -> None:
+    if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or not len(gram):
+        raise ValueError(f"gram has shape {tuple(gram.shape)}; valid is (objectives, objectives), at least one")
+    if not gram.isfinite().all():
+        raise ValueError("gram holds values that are not finite: a gradient has overflowed; lower the learning rate")

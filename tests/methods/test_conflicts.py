@@ -1,0 +1,141 @@
+"""The projection of conflicting gradients against its definition, and its properties."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from compatlib.methods.sfsc import conflict_weights, full_conflict_weights, project_conflicts
+
+
+def gradients(count: int, size: int, seed: int, common: float = 0.0) -> torch.Tensor:
+    """Rows in float64, which conflict as often as not where they have nothing in common."""
+    random = torch.Generator().manual_seed(seed)
+    rows = torch.randn(count, size, dtype=torch.float64, generator=random)
+    return rows + common * torch.randn(size, dtype=torch.float64, generator=random)
+
+
+def projected_by_definition(rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Gradient by gradient, in the full space, in the orders that the generator draws."""
+    found = []
+    for i in range(len(rows)):
+        own = rows[i].clone()
+        for j in torch.randperm(len(rows), generator=generator).tolist():
+            if j != i and (overlap := own @ rows[j]) < 0:
+                own = own - overlap / (rows[j] @ rows[j]) * rows[j]
+        found.append(own)
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 6])
+@pytest.mark.parametrize("seed", range(6))
+def test_the_projection_is_its_definition(count, seed):
+    rows = gradients(count, 11, seed)
+    expected = projected_by_definition(rows, torch.Generator().manual_seed(seed))
+    weights = conflict_weights(rows @ rows.T, torch.Generator().manual_seed(seed))
+    assert torch.allclose(weights @ rows, expected, atol=1e-12)
+    found = project_conflicts(rows, torch.Generator().manual_seed(seed))
+    assert torch.allclose(found, expected.sum(dim=0), atol=1e-12)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_two_objectives_have_no_conflict_left(seed):
+    rows = gradients(2, 5, seed)
+    projected = conflict_weights(rows @ rows.T) @ rows
+    for own, other in itertools.permutations(range(2)):
+        assert projected[own] @ rows[other] >= -1e-12
+    assert (rows @ project_conflicts(rows) >= -1e-12).all()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_where_nothing_conflicts_it_is_the_plain_sum(seed):
+    rows = gradients(4, 30, seed).abs()
+    assert torch.equal(conflict_weights(rows @ rows.T), torch.eye(4, dtype=torch.float64))
+    assert torch.allclose(project_conflicts(rows), rows.sum(dim=0))
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("scale", [1e-3, 7.0])
+def test_a_common_scale_passes_through(seed, scale):
+    rows = gradients(3, 8, seed)
+    generators = [torch.Generator().manual_seed(seed) for _ in range(2)]
+    found, scaled = (project_conflicts(s * rows, g) for s, g in zip((1, scale), generators, strict=True))
+    assert torch.allclose(scaled, scale * found, rtol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_the_others_lengths_do_not_matter_to_a_projected_gradient(seed):
+    """g_i loses its part along g_j, however long g_j is."""
+    rows = gradients(2, 8, seed)
+    longer = rows * torch.tensor([[1.0], [5.0]], dtype=torch.float64)
+    first, second = (conflict_weights(each @ each.T)[0] @ each for each in (rows, longer))
+    assert torch.allclose(first, second)
+
+
+def test_opposite_gradients_leave_nothing():
+    rows = torch.tensor([[1.0, 2.0], [-2.0, -4.0]])
+    assert project_conflicts(rows).tolist() == [0, 0]
+
+
+def test_a_gradient_of_zero_neither_conflicts_nor_divides():
+    rows = torch.tensor([[1.0, 0.0], [0.0, 0.0], [-1.0, 1.0]])
+    weights = conflict_weights(rows @ rows.T)
+    assert weights[1].tolist() == [0, 1, 0]
+    assert weights.isfinite().all()
+
+
+def test_orders_come_from_the_generator_alone():
+    rows = gradients(5, 6, 3)
+    state = torch.random.get_rng_state()
+    first, again = (project_conflicts(rows, torch.Generator().manual_seed(2)) for _ in range(2))
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert torch.equal(first, again)
+    different = {tuple(project_conflicts(rows, torch.Generator().manual_seed(seed)).tolist()) for seed in range(8)}
+    assert len(different) > 1
+
+
+def test_a_gradients_own_place_in_the_order_is_passed_over():
+    """Its coefficients after several projections may be larger elsewhere; it is still objective i that is projected."""
+    rows = torch.tensor([[0.1, 1.0], [-5.0, 0.0], [4.0, -0.1]], dtype=torch.float64)
+    for seed in range(10):
+        expected = projected_by_definition(rows, torch.Generator().manual_seed(seed))
+        weights = conflict_weights(rows @ rows.T, torch.Generator().manual_seed(seed))
+        assert torch.allclose(weights @ rows, expected, atol=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda: conflict_weights(torch.zeros(2, 3)), r"gram has shape \(2, 3\)"),
+        (lambda: conflict_weights(torch.zeros(0, 0)), r"gram has shape \(0, 0\)"),
+        (lambda: conflict_weights(torch.tensor([[math.inf]])), "a gradient has overflowed"),
+        (lambda: project_conflicts(torch.zeros(3)), r"torch.float32 of shape \(3,\)"),
+        (lambda: project_conflicts(torch.zeros(2, 3, dtype=torch.int64)), "torch.int64"),
+        (lambda: project_conflicts(torch.tensor([[math.nan, 1.0]])), "not finite"),
+    ],
+)
+def test_bad_gradients_are_refused(call, words):
+    with pytest.raises(ValueError, match=words):
+        call()
+
+
+@pytest.mark.parametrize("seed", range(10))
+@pytest.mark.parametrize("full", [0, 2])
+def test_against_the_full_model_alone_no_conflict_with_it_is_left(seed, full):
+    rows = gradients(4, 6, seed)
+    projected = full_conflict_weights(rows @ rows.T, full) @ rows
+    assert torch.equal(projected[full], rows[full])
+    for own, before in zip(projected, rows, strict=True):
+        overlap = before @ rows[full]
+        if overlap < 0:
+            assert torch.allclose(own, before - overlap / (rows[full] @ rows[full]) * rows[full])
+            assert abs(own @ rows[full]) < 1e-9
+        else:
+            assert torch.equal(own, before)
+
+
+@pytest.mark.parametrize("full", [-1, 2])
+def test_a_full_model_that_there_is_not_is_refused(full):
+    with pytest.raises(ValueError, match=f"full is {full}; there are 2 objectives"):
+        full_conflict_weights(torch.eye(2), full)
