@@ -113,7 +113,9 @@ def fit(
         raise ValueError(f"loss is {loss!r} and projection {projection!r}; valid are {LOSSES} and {PROJECTIONS}")
     if not 0 < logit_scale < float("inf"):
         raise ValueError(f"logit_scale must be finite and positive, got {logit_scale}")
-    check_terms(kl_weight, label_smoothing)
+    if not 0 <= kl_weight < float("inf"):
+        raise ValueError(f"kl_weight must be finite and 0 or more, got {kl_weight}")
+    check_terms(0.0, label_smoothing)
     check_rows(images, classifier)
     seen: dict[str, float] = {}
 
@@ -124,7 +126,7 @@ def fit(
             logits = classifier(embeddings, labels)
             full = embeddings.detach() if full is None else full
             if on_step is not None:
-                seen[f"{width:g}"] = float(uncertainty(logit_scale * logits.detach().float()).mean())
+                seen[str(width)] = float(uncertainty(logit_scale * logits.detach().float()).mean())
             with torch.autocast(inputs.device.type, enabled=False):  # logarithms and distances want float32
                 if width == 1 or loss == "cross-entropy":
                     value = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
@@ -133,7 +135,7 @@ def fit(
                 else:
                     value = evidential_loss(logit_scale * logits.float(), labels, kl_weight)
             del embeddings, logits  # what is left of the graph belongs to the loss alone
-            yield f"{width:g}", value
+            yield str(width), value
         network.switch(1.0)
 
     combine = None
@@ -177,7 +179,7 @@ class _Combination:
         if self.projection == "none":
             return torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         if self.projection == "full":
-            return full_conflict_weights(gram, names.index("1"))
+            return full_conflict_weights(gram, names.index("1.0"))
         # Drawn from the step's own stream, and one draw for all processes, whose weights must stay the same.
         drawn = int(torch.randint(2**62, ()))
         if self.fabric is not None and self.fabric.world_size > 1:

@@ -138,6 +138,7 @@ class Slimmable(nn.Module):
             # The norm behind the last layer has the embedding's size at every width.
             whole = name == norms[-1] and layers[-1].rpartition(".")[0] == name.rpartition(".")[0]
             _replace(self.backbone, name, SwitchableBatchNorm(self.backbone.get_submodule(name), widths, whole))
+        self.train(backbone.training)
 
     @property
     def width(self) -> float:

@@ -89,7 +89,7 @@ def load_or_train(
 def load_or_fit(
     name: str, key: str, settings: Mapping[str, Any], modules: nn.Module, fit: Callable[[Path], Fit]
 ) -> tuple[Artifact, bool]:
-    """As `load_or_train` for modules, which end with the artifact's weights and in eval mode.
+    """As `load_or_train` for modules, which end with the artifact's weights, on the processor and in eval mode.
 
     Args:
         name, key, settings: as `load_or_train`.
@@ -110,7 +110,7 @@ def load_or_fit(
 
     artifact = load_or_train(name, key, settings, train)
     load_weights(modules, artifact.tensors, Path(file_name(name, key)))
-    modules.eval()
+    modules.cpu().eval()  # wherever they were trained
     return artifact, is_new
 
 

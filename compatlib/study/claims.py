@@ -12,12 +12,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from compatlib.evaluation.statistics import Paired, Verdict, verdict
 from compatlib.study.artifacts import REPOSITORY
-from compatlib.study.chapters import bct, problem
+from compatlib.study.chapters import bct, fct, problem
 from compatlib.study.figures.tables import show
 from compatlib.study.rows import COLUMNS, GROUP, Rows, made_by, read
 from compatlib.study.sidecars import current_versions
 
-CHAPTERS = {chapter.CHAPTER: chapter for chapter in (problem, bct)}
+CHAPTERS = {chapter.CHAPTER: chapter for chapter in (problem, bct, fct)}
 CLAIMS_FILE = REPOSITORY / "book" / "claims.yml"
 MEASUREMENTS = {
     "direction": (2, 2, "two cells"),

@@ -69,6 +69,26 @@ class Knobs(_Strict):
     chapter: ClassVar[str] = ""
 
 
+class TableKnobs(Knobs):
+    """Parameters of a chapter of several tables, of which a page may measure some only.
+
+    all_tables: their names; the first is always measured. tables_of: by profile, those that it measures where the page
+    names none; all where it is not listed. tables: such as "B1,B3".
+    """
+
+    all_tables: ClassVar[tuple[str, ...]] = ()
+    tables_of: ClassVar[dict[str, tuple[str, ...]]] = {}
+    tables: str = ""
+
+    @field_validator("tables")
+    @classmethod
+    def _known(cls, tables: str) -> str:
+        unknown = [name for name in tables.split(",") if name.strip() not in ("", *cls.all_tables)]
+        if unknown:
+            raise ValueError(f"unknown table {unknown}; choose from {', '.join(cls.all_tables)}")
+        return tables
+
+
 class Settings(_Strict):
     """Everything a run depends on: profile, data set, seeds, sizes, network and recipe.
 
@@ -95,6 +115,14 @@ class Settings(_Strict):
         if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
             raise ValueError(f"seeds must be different whole numbers ≥ 0, at least one; got {seeds}")
         return seeds
+
+
+def tables(run: Settings) -> tuple[str, ...]:
+    """The tables that a run of a chapter with `TableKnobs` measures, in the chapter's order."""
+    names = run.knobs.all_tables
+    chosen = tuple(name.strip() for name in run.knobs.tables.split(",") if name.strip())
+    chosen = chosen or run.knobs.tables_of.get(run.profile, names)
+    return tuple(name for name in names if name == names[0] or name in chosen)
 
 
 KnobsType = TypeVar("KnobsType", bound=Knobs)
@@ -134,7 +162,8 @@ def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settin
     # The sizes of a profile are those of its own data set; another one is taken whole.
     sizes = {} if dataset == profile["dataset"] else dict.fromkeys(("classes", "train_per_class", "test_per_class"))
     of_profile = profile.pop("knobs", {}).get(knobs.chapter, {})
-    chosen = of_profile | {name: given[name] for name in knobs.model_fields if name in given}
+    chosen = {name: given[name] for name in knobs.model_fields if name in given}
+    chosen = {name: _merged(knobs, name, of_profile, chosen) for name in of_profile | chosen}
     content = {**profile, **sizes, "dataset": dataset, "knobs": _validated(knobs, chosen, "parameter")}
     if "seeds" in given:
         content["seeds"] = content["sweep_seeds"] = read_seeds(given["seeds"])
@@ -172,6 +201,15 @@ def read_seeds(value: Any) -> tuple[int, ...]:
     if isinstance(value, list | tuple) and all(isinstance(seed, int) and not isinstance(seed, bool) for seed in value):
         return tuple(value)
     raise ValueError(f"seeds {value!r} cannot be read; give a list such as [0, 1, 2] or text such as '0,1,2'")
+
+
+def _merged(knobs: type[Knobs], name: str, *layers: Mapping[str, Any]) -> Any:
+    """A knob's value of the last layer that has one; where the knob is a group of values, each value's own last."""
+    values = [layer[name] for layer in layers if name in layer]
+    default = knobs.model_fields[name].default if name in knobs.model_fields else None
+    if isinstance(default, BaseModel) and all(isinstance(value, Mapping) for value in values):
+        return {part: each for value in (default.model_dump(), *values) for part, each in value.items()}
+    return values[-1]
 
 
 def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:

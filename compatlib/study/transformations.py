@@ -1,11 +1,11 @@
 """FCT's parts of an upgrade: side-information beside the old model, and the transformation to the new one's space."""
 
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor, nn
 
 from compatlib.data.augment import crop_and_flip
@@ -19,6 +19,9 @@ from compatlib.study.settings import Knobs, Settings, Training
 from compatlib.training import Fit, Recipe, initialised
 
 KINDS = ("SimCLR", "autoencoder", "supervised")
+OBJECTIVES, SOURCES = ("fct", "fastfill"), ("views", "images")
+KEPT = 4  # sets of views, of 205 MB each at 50,000 images, 8 views and 128 dimensions
+_kept: dict[tuple, Tensor] = {}
 SIDE_MODULES = ("compatlib.methods.side_information", *models.TRAINING_MODULES)
 TRANSFORMATION_MODULES = ("compatlib.methods.fct",)
 
@@ -38,6 +41,13 @@ class TransformationKnobs(Knobs):
     side: Training = Training(epochs=100, batch_size=256, learning_rate=0.4, warmup_epochs=5)
     temperature: float = Field(0.5, gt=0)
     projection_dim: int = Field(64, ge=1)
+
+    @field_validator("transformation", "side")
+    @classmethod
+    def _plain(cls, recipe: Training) -> Training:
+        if recipe.label_smoothing:
+            raise ValueError(f"label_smoothing is {recipe.label_smoothing}, but no label is used here; leave it at 0")
+        return recipe
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,14 @@ class Transformed:
     objective: Literal["fct", "fastfill"] = "fct"
     source: Literal["views", "images"] = "views"
 
+    def __post_init__(self) -> None:
+        if self.objective not in OBJECTIVES or self.source not in SOURCES:
+            raise ValueError(
+                f"objective is {self.objective!r} and source {self.source!r}; valid are {OBJECTIVES} and {SOURCES}"
+            )
+        if (self.objective, self.source) == ("fastfill", "images"):
+            raise ValueError("FastFill is fitted on stored views only: choose source 'views', or objective 'fct'")
+
 
 @dataclass(frozen=True)
 class Made:
@@ -85,8 +103,9 @@ def name_of(what: Side | Transformed) -> str:
     if isinstance(what, Side):
         return f"{what.kind} {what.dim} beside {what.old}"
     start = what.old if what.side is None else f"{what.old} and {what.side.kind} {what.side.dim}"
-    recomputed = ", recomputed" if what.source == "images" else ""
-    return f"{what.objective} from {start} to {what.new}{recomputed}"
+    # In a chain of updates the side-information is the first model's.
+    beside = f" beside {what.side.old}" if what.side is not None and what.side.old != what.old else ""
+    return f"{what.objective} from {start}{beside} to {what.new}" + (" on images" if what.source == "images" else "")
 
 
 def work(run: Settings, what: Side | Transformed) -> float:
@@ -202,13 +221,22 @@ def _stored(run: Settings, what: Transformed, seed: int, report: Report | None) 
     return fct.StoredViews(stored[0], stored[0] if what.side is None else stored[1], stored[-1], labels)
 
 
-@lru_cache(maxsize=4)
 def _views(run: Settings, source: str | Side, share: str, seed: int) -> Tensor:
-    """Augmented views of the images of the role `share`, embedded by one model; those of the last few are kept."""
+    """Augmented views of the images of the role `share`, embedded by one model; the last few are kept.
+
+    Kept under what they depend on, so that runs which differ in something else share them.
+    """
     if isinstance(source, Side):
-        model = side_model(run, source, seed)[0].module
+        made = side_model(run, source, seed)[0]
+        model, key = made.module, made.artifact.key
     else:
-        model = models.base_model(run, source, seed)[0].backbone
-    crop = partial(crop_and_flip, **models.augmentation(run))
-    options = {"views": run.knobs.views, "augment": crop, "precision": run.training.precision}
-    return fct.embed_views(model, models.role_of(share).share(run), seed=seed, **options)
+        base = models.base_model(run, source, seed)[0]
+        model, key = base.backbone, base.key
+    images, crop = models.role_of(share).share(run), models.augmentation(run)
+    place = (key, images.digest(), run.knobs.views, run.training.precision, seed, *sorted(crop.items()))
+    if place not in _kept:
+        while len(_kept) >= KEPT:
+            _kept.pop(next(iter(_kept)))
+        options = {"views": run.knobs.views, "precision": run.training.precision}
+        _kept[place] = fct.embed_views(model, images, seed=seed, augment=partial(crop_and_flip, **crop), **options)
+    return _kept[place]

@@ -40,6 +40,16 @@ WEIGHTS = {
     "BCT B": 1.0,
     "BCT C": 1.0,
 }
+# What else may differ between old and new: words for a row, old role, new role.
+CHANGES = {
+    "a wider and deeper network": ("old_small", "new_deep"),
+    "a longer embedding": ("old_narrow", "new"),
+    "a shorter embedding": ("old", "new_narrow"),
+    "softmax to cosine": ("old", "new_cosine"),
+    "softmax to ArcFace": ("old", "new_arcface"),
+    "classes only, both cosine": ("old_cosine", "new_cosine"),
+    "network, embedding and loss": ("old_small_narrow", "new_deep_arcface"),
+}
 _ALIGNMENTS: dict[str, Any] = {
     "L2": bct_baselines.squared_error,
     "CE + distance": bct_baselines.normalised_distance,

@@ -54,11 +54,11 @@ def objectives(network, classifier, batch, loss: str, **options) -> dict[str, to
         full = embeddings.detach() if full is None else full
         logits = classifier(embeddings)
         if width == 1 or loss == "cross-entropy":
-            found[f"{width:g}"] = F.cross_entropy(logits, batch.labels)
+            found[str(width)] = F.cross_entropy(logits, batch.labels)
         elif loss == "evidential":
-            found[f"{width:g}"] = evidential_loss(options.get("logit_scale", 1.0) * logits, batch.labels)
+            found[str(width)] = evidential_loss(options.get("logit_scale", 1.0) * logits, batch.labels)
         else:
-            found[f"{width:g}"] = hardest_triplet(embeddings, full, batch.labels, 0.3)
+            found[str(width)] = hardest_triplet(embeddings, full, batch.labels, 0.3)
     network.switch(1.0)
     return found
 
@@ -111,7 +111,7 @@ def test_what_a_step_saw():
     options = {"logit_scale": 3.0, "augment": unchanged, "on_step": steps.append}
     sfsc.fit(network, classifier, image_set(), ONE_STEP, seed=0, **options)
     (step,) = steps
-    assert step.names == ("1", "0.5", "0.25")
+    assert step.names == ("1.0", "0.5", "0.25")
     losses = objectives(*[part.train() for part in before], image_set(), "evidential", logit_scale=3.0)
     shared = [*before[0].shared_parameters(), *before[1].parameters()]
     rows = []
@@ -120,7 +120,7 @@ def test_what_a_step_saw():
         rows.append(torch.cat([each.flatten() for each in own]))
     rows = torch.stack(rows)
     torch.testing.assert_close(step.gram, rows @ rows.T, atol=1e-5, rtol=1e-3)
-    assert set(step.uncertainty) == {"1", "0.5", "0.25"}
+    assert set(step.uncertainty) == {"1.0", "0.5", "0.25"}
     assert all(0 < value < 1 for value in step.uncertainty.values())
 
 
@@ -170,7 +170,7 @@ def test_all_widths_learn(options):
     network, classifier = parts()
     recipe = Recipe(epochs=60, batch_size=8, learning_rate=0.1, warmup_epochs=5)
     history = sfsc.fit(network, classifier, image_set(), recipe, seed=0, augment=unchanged, **options).history
-    for term in ("1", "0.5", "0.25"):
+    for term in ("1.0", "0.5", "0.25"):
         values = [row["value"] for row in history if row["term"] == term]
         assert len(values) == 60
         assert values[-1] < 0.9 * max(values)
@@ -225,7 +225,7 @@ def test_joint_networks_share_the_classifier_alone():
         ({"loss": "hinge"}, "loss is 'hinge' and projection 'all'; valid are"),
         ({"projection": "some"}, "projection 'some'; valid are"),
         ({"logit_scale": 0.0}, "logit_scale must be finite and positive, got 0.0"),
-        ({"kl_weight": -1.0}, "must be finite and ≥ 0, got -1.0"),
+        ({"kl_weight": -1.0}, "kl_weight must be finite and 0 or more, got -1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing must lie in"),
         ({"loss": "triplet", "margin": -1.0}, "the margin must be finite and ≥ 0, got -1.0"),
     ],

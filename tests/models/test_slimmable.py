@@ -127,9 +127,8 @@ def expected_parameters(backbone: nn.Module, width: float) -> int:
 
 def test_the_widest_model_begins_as_the_backbone():
     backbone = small()
-    network = Slimmable(backbone, WIDTHS)
-    for module in (backbone, network):
-        module.eval()
+    network = Slimmable(backbone.eval(), WIDTHS)
+    assert not any(part.training for part in network.modules())
     with torch.no_grad():
         assert torch.allclose(network(images()), backbone(images()), atol=1e-6)
     assert network.dim == backbone.dim

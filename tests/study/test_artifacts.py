@@ -15,7 +15,7 @@ from compatlib.methods import independent
 from compatlib.models.classifiers import LinearClassifier
 from compatlib.models.resnet import small_resnet
 from compatlib.study import artifacts
-from compatlib.study.artifacts import key_of, load_or_train, publish
+from compatlib.study.artifacts import key_of, load_or_fit, load_or_train, publish
 from compatlib.training import Cost, Fit, Recipe, initialised
 
 SETTINGS = {"role": "old", "seed": 0, "network": {"widths": [16, 32], "dim": 8}, "rate": 0.1}
@@ -296,3 +296,36 @@ def test_a_training_that_is_killed_goes_on_from_its_checkpoint(folders, stop_at)
     assert all(torch.equal(again.tensors[name], whole.tensors[name]) for name in whole.tensors)
     assert again.about["history"] == whole.about["history"]
     assert not list(folders[0].glob("*.checkpoint"))
+
+
+# Modules.
+
+
+def test_modules_are_fitted_once_and_then_found_with_the_same_weights():
+    fitted = []
+
+    def fit(module, checkpoint):
+        fitted.append(checkpoint)
+        module.train()
+        with torch.no_grad():
+            module.weight.fill_(3.0)
+        return OUTCOME
+
+    first, second = nn.Linear(2, 1), nn.Linear(2, 1)
+    artifact, is_new = load_or_fit("linear", KEY, SETTINGS, first, lambda checkpoint: fit(first, checkpoint))
+    again, is_new_again = load_or_fit("linear", KEY, SETTINGS, second, lambda checkpoint: fit(second, checkpoint))
+    assert (is_new, is_new_again, len(fitted)) == (True, False, 1)
+    assert artifact.key == again.key == KEY
+    for module in (first, second):
+        assert torch.equal(module.weight, torch.full((1, 2), 3.0))
+        assert torch.equal(module.bias, first.bias)
+        assert not module.training
+
+
+def test_a_module_that_is_trained_on_leaves_its_artifact_alone():
+    module = nn.Linear(2, 1)
+    artifact, _ = load_or_fit("linear", KEY, SETTINGS, module, lambda checkpoint: OUTCOME)
+    before = artifact.tensors["weight"].clone()
+    with torch.no_grad():
+        module.weight.add_(1)
+    assert torch.equal(artifact.tensors["weight"], before)

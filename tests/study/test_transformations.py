@@ -141,7 +141,7 @@ def test_the_models_that_it_goes_between_do_not_move(run, monkeypatch):
 
     monkeypatch.setattr(models, "base_model", remembering(models.base_model))
     monkeypatch.setattr(transformations, "side_model", remembering(side_model))
-    transformations._views.cache_clear()
+    transformations._kept.clear()
     for options in ({}, {"objective": "fastfill"}, {"source": "images"}):
         assert transformation(run, Transformed(SIDE, **options), 3)[1], "it was to be trained now"
     assert set(before) == {"old", "new", SIDE}
@@ -160,7 +160,7 @@ def test_both_objectives_start_from_the_same_transformation():
 
 
 def test_stored_views_are_of_the_same_augmented_images_whoever_asks(run):
-    transformations._views.cache_clear()
+    transformations._kept.clear()
     first = transformations._stored(run, Transformed(), 0, None)
     second = transformations._stored(run, Transformed(SIDE), 0, None)
     assert torch.equal(first.old, second.old)
@@ -185,17 +185,40 @@ def test_a_step_of_a_chain_is_fitted_on_the_images_of_its_own_new_model(run):
 def test_names_tell_everything_apart():
     whats = [SIDE, Side("SimCLR", 4), Transformed(), Transformed(SIDE), Transformed(SIDE, objective="fastfill")]
     whats += [Transformed(SIDE, source="images"), Transformed(SIDE, "old_samples"), Transformed(SIDE, new="twin")]
+    whats += [Transformed(Side("SimCLR", 8, "old_quarter"))]
     assert len({name_of(what) for what in whats}) == len(whats)
     assert name_of(Transformed(SIDE)) == "fct from old and SimCLR 8 to new"
 
 
 def test_two_views_and_images_embedded_anew_are_more_work(run):
     assert work(run, SIDE) == 2 * work(run, Side("autoencoder", 8)) > 0
-    anew = run_with(transformation=run.knobs.transformation.model_copy(update={"epochs": 40}).model_dump())
-    assert work(run, Transformed()) > 0
-    assert transformations.work(anew, Transformed(source="images")) >= work(run, Transformed(source="images"))
+    recipe = run.knobs.transformation.model_copy(update={"epochs": 40})
+    longer = run.model_copy(update={"knobs": run.knobs.model_copy(update={"transformation": recipe})})
+    assert work(longer, Transformed(source="images")) > work(longer, Transformed()) > 0
 
 
 def test_unknown_side_information_is_refused():
     with pytest.raises(ValueError, match="unknown side-information 'simclr'; choose one of"):
         Side("simclr", 8)
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"objective": "fastfil"}, "objective is 'fastfil' and source 'views'; valid are"),
+        ({"source": "image"}, "source 'image'; valid are"),
+        ({"objective": "fastfill", "source": "images"}, "FastFill is fitted on stored views only"),
+    ],
+)
+def test_an_unknown_transformation_is_refused(values, words):
+    with pytest.raises(ValueError, match=words):
+        Transformed(**values)
+
+
+def test_recipes_of_a_profile_are_changed_value_by_value():
+    own = settings({"profile": "study"}, Knobs).knobs
+    given = settings({"profile": "study", "transformation": {"epochs": 7}}, Knobs).knobs
+    assert given.transformation == own.transformation.model_copy(update={"epochs": 7})
+    assert given.side == own.side
+    with pytest.raises(ValueError, match=r"label_smoothing is 0\.1, but no label is used here"):
+        settings({"side": {"label_smoothing": 0.1}}, Knobs)

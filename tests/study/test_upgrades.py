@@ -149,7 +149,7 @@ def test_names_are_unique_over_the_whole_plan(profile):
     assert {"old", "new", "new, BCT C against old", "new, BCT C against old_samples"} <= names
     assert ("new, BCT A against (old, BCT A against old_quarter)" in names) == ("B3" in chapter.tables(run))
     assert ("new, BCT C against (old, BCT C against old_quarter)" in names) == (run.dataset == "cifar100")
-    assert ("new, BCT C × 0.1 against old" in names) == ("B4" in chapter.tables(run))
+    assert ("new, BCT C × 10 against old" in names) == ("B4" in chapter.tables(run))
 
 
 def test_names_tell_of_roles_weights_and_chains():

@@ -4,10 +4,9 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import field_validator
 
 from compatlib.study import models, rows, sidecars, upgrades
 from compatlib.study.artifacts import Artifact
@@ -15,26 +14,15 @@ from compatlib.study.parallel import Task, train_all
 from compatlib.study.progress import Work
 from compatlib.study.scoring import chance_rows, score_rows
 from compatlib.study.seed_tests import OPEN_SET, SeedTests
-from compatlib.study.settings import Knobs as BaseKnobs
-from compatlib.study.settings import Settings
+from compatlib.study.settings import Settings, TableKnobs, tables
 from compatlib.study.upgrade_rows import Case, case_rows
-from compatlib.study.upgrades import METHODS, Source, Upgrade, canonical
+from compatlib.study.upgrades import CHANGES, METHODS, Source, Upgrade, canonical
 
 CHAPTER = "bct"
 TABLES = ("B1", "B2", "B3", "B4", "B5")  # B6 comes with B1, which is always measured
 TABLES_OF = {"study": ("B1", "B3")}  # where the page names none; the sweeps of `study` stand on `laptop`
 # Methods that a claim speaks of are trained for every seed, the others for the sweeps' seeds.
 CLAIMED = ("independent", "L2", "triplet, raw", "contrastive", "BCT A", "BCT B", "BCT C")
-# What else may differ between old and new: words for a row, old role, new role.
-CHANGES = {
-    "a wider and deeper network": ("old_small", "new_deep"),
-    "a longer embedding": ("old_narrow", "new"),
-    "a shorter embedding": ("old", "new_narrow"),
-    "softmax to cosine": ("old", "new_cosine"),
-    "softmax to ArcFace": ("old", "new_arcface"),
-    "classes only, both cosine": ("old_cosine", "new_cosine"),
-    "network, embedding and loss": ("old_small_narrow", "new_deep_arcface"),
-}
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 GENERATIONS = ("generation 1", "generation 2", "generation 3")
 # Form C makes rows out of the predecessor's embeddings. On drawn images it collapses, and out of zeros no row can be
@@ -55,19 +43,12 @@ CODE = (
 TRAINED_BY = (*models.TRAINING_MODULES, "compatlib.methods.bct", "compatlib.methods.bct_baselines")
 
 
-class Knobs(BaseKnobs):
+class Knobs(TableKnobs):
     """The page's own parameters: the distance, and the tables to measure, such as "B1,B3"; by default the profile's."""
 
+    all_tables: ClassVar[tuple[str, ...]] = TABLES
+    tables_of: ClassVar[dict[str, tuple[str, ...]]] = TABLES_OF
     distance: Literal["cosine", "euclidean"] = "cosine"
-    tables: str = ""
-
-    @field_validator("tables")
-    @classmethod
-    def _known(cls, tables: str) -> str:
-        unknown = [name for name in tables.split(",") if name.strip() not in ("", *TABLES)]
-        if unknown:
-            raise ValueError(f"unknown table {unknown}; choose from {', '.join(TABLES)}")
-        return tables
 
 
 @dataclass(frozen=True)
@@ -111,13 +92,6 @@ def measure(run: Settings) -> Measured:
 def version(run: Settings) -> dict[str, Any]:
     """Settings and code that decide this run's rows, besides seed and data."""
     return sidecars.version_of(run, (__name__, *STUDY), measured_by=CODE, trained_by=TRAINED_BY)
-
-
-def tables(run: Settings) -> tuple[str, ...]:
-    """The tables that a run measures."""
-    chosen = tuple(name.strip() for name in run.knobs.tables.split(",") if name.strip())
-    chosen = chosen or TABLES_OF.get(run.profile, TABLES)
-    return tuple(name for name in TABLES if name == "B1" or name in chosen)
 
 
 def plan(run: Settings, seed: int) -> list[Case]:

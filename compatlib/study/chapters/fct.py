@@ -6,15 +6,12 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
 
-from pydantic import field_validator
-
 from compatlib.study import models, rows, sidecars, transformations, upgrades
 from compatlib.study.artifacts import Artifact
-from compatlib.study.chapters.bct import CHANGES as UPGRADE_CHANGES
 from compatlib.study.parallel import Task, train_all
 from compatlib.study.progress import Work
 from compatlib.study.scoring import chance_rows
-from compatlib.study.settings import Settings
+from compatlib.study.settings import Settings, TableKnobs, tables
 from compatlib.study.transformation_rows import (
     DISTANCES,
     anew_rows,
@@ -27,12 +24,14 @@ from compatlib.study.transformation_rows import (
 )
 from compatlib.study.transformation_tests import TransformationTests
 from compatlib.study.transformations import KINDS, Side, TransformationKnobs, Transformed
+from compatlib.study.upgrades import CHANGES as UPGRADE_CHANGES
 from compatlib.study.upgrades import Upgrade
 
 CHAPTER = "fct"
-# "views" is F1's transformation fitted on images embedded anew at every step, for the first of the sweeps' seeds.
+# "views" is F1's transformation fitted on images embedded anew at every step, for one seed.
 TABLES = ("F1", "views", "F2", "F3", "F4", "F5", "F6")
 TABLES_OF = {"study": ("F1", "views", "F2", "F5", "F6")}  # where the page names none; the others stand on `laptop`
+VIEWS_SEED = 0
 SIZES = (0.25, 0.5, 1.0, 2.0)  # of side-information, in sizes of the new embedding
 CHAIN = ("old_quarter", "old", "new")
 CHANGES = {
@@ -60,19 +59,12 @@ TRAINED_BY = (*transformations.SIDE_MODULES, *transformations.TRANSFORMATION_MOD
 What = Side | Transformed | Upgrade | str
 
 
-class Knobs(TransformationKnobs):
+class Knobs(TableKnobs, TransformationKnobs):
     """The page's own parameters: the tables to measure, such as "F1,F5" (by default the profile's), and the recipes."""
 
     chapter: ClassVar[str] = CHAPTER
-    tables: str = ""
-
-    @field_validator("tables")
-    @classmethod
-    def _known(cls, tables: str) -> str:
-        unknown = [name for name in tables.split(",") if name.strip() not in ("", *TABLES)]
-        if unknown:
-            raise ValueError(f"unknown table {unknown}; choose from {', '.join(TABLES)}")
-        return tables
+    all_tables: ClassVar[tuple[str, ...]] = TABLES
+    tables_of: ClassVar[dict[str, tuple[str, ...]]] = TABLES_OF
 
 
 @dataclass(frozen=True)
@@ -119,13 +111,6 @@ def version(run: Settings) -> dict[str, Any]:
     return sidecars.version_of(run, (__name__, *STUDY), measured_by=CODE, trained_by=TRAINED_BY)
 
 
-def tables(run: Settings) -> tuple[str, ...]:
-    """The tables that a run measures."""
-    chosen = tuple(name.strip() for name in run.knobs.tables.split(",") if name.strip())
-    chosen = chosen or TABLES_OF.get(run.profile, TABLES)
-    return tuple(name for name in TABLES if name == "F1" or name in chosen)
-
-
 def own_side(run: Settings, old: str = "old") -> Side:
     """The chapter's side-information: SimCLR on the old images, of the new embedding's size."""
     return Side("SimCLR", run.network.dim, old)
@@ -146,7 +131,7 @@ def plan(run: Settings, seed: int) -> list[What]:
     """Every model that a seed needs."""
     is_swept, wanted, side = seed in run.sweep_seeds, tables(run), own_side(run)
     needed: list[What] = ["old", "new", Upgrade("BCT A"), Transformed(), Transformed(side)]
-    if "views" in wanted and seed == run.sweep_seeds[0]:
+    if "views" in wanted and seed == VIEWS_SEED:
         needed += [Transformed(side, source="images")]
     if "F5" in wanted:
         needed += [Transformed(each, objective="fastfill") for each in (None, side)]
@@ -211,7 +196,7 @@ def _records(tests: TransformationTests) -> Iterator[dict[str, Any]]:
     run, wanted, side = tests.run, tables(tests.run), own_side(tests.run)
     is_swept = tests.seed in run.sweep_seeds
     yield from main_rows(tests, side)
-    if "views" in wanted and tests.seed == run.sweep_seeds[0]:
+    if "views" in wanted and tests.seed == VIEWS_SEED:
         yield from anew_rows(tests, side)
     if "F5" in wanted:
         for each in (None, side):

@@ -6,11 +6,13 @@ the recipe that is chosen here; test images have no part in it.
 
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from compatlib.study import rows, sidecars, tuning
 from compatlib.study.chapters import fct
+from compatlib.study.parallel import Task
 from compatlib.study.settings import Settings
 from compatlib.study.transformation_rows import CLASS_INCREMENTAL, WITH, WITHOUT, scored
 from compatlib.study.transformation_tests import TransformationTests
@@ -29,6 +31,9 @@ VALUES = {
     "side.learning_rate": (0.1, 0.2, 0.4),
     "side.epochs": (12, 24, 48),
 }
+
+
+SIDE_KNOBS = ("side.", "temperature")  # what a transformation has nothing to do with, but for its input
 
 
 def version(run: Settings) -> dict[str, Any]:
@@ -73,15 +78,18 @@ def measure(run: Settings) -> Tuned:
     return Tuned(rows.Rows(rows.table(records), sidecar), {})
 
 
-def _tasks(tuned: Settings) -> list[Any]:
-    found = []
+def _tasks(tuned: Settings) -> list[Task]:
+    """Every model once: most candidates share their side-information with the profile's own values."""
+    found: dict[str, Task] = {}
     for seed in tuned.seeds:
-        found += fct.tasks(tuned, seed, ["old", "new"])
-        for (knob, value), each in candidates(tuned).items():
-            wanted = [fct.own_side(each), Transformed(), Transformed(fct.own_side(each))]
-            own = fct.tasks(each, seed, wanted, f", {knob} {value:g}")
-            found += [task for task in own if not task.name.startswith(("old,", "new,"))]
-    return found
+        for (knob, value), each in {("", 0): tuned, **candidates(tuned)}.items():
+            of_side = knob.startswith(SIDE_KNOBS)
+            is_own = not knob or value == value_of(tuned, knob)
+            for task in fct.tasks(each, seed, [Transformed(), Transformed(fct.own_side(each))]):
+                depends = task.stage > 0 or (of_side and "SimCLR" in task.name)
+                words = f", {knob} {value:g}" if depends and not is_own else ""
+                found.setdefault(task.name + words, replace(task, name=task.name + words))
+    return list(found.values())
 
 
 def _records(tests: TransformationTests, knob: str, value: float) -> Iterator[dict[str, Any]]:

@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from compatlib.data.images import ImageSet
 from compatlib.evaluation.statistics import interval
 from compatlib.study.figures import style
-from compatlib.study.figures.fct_tables import MAIN, OLD, PARAGON, TESTS, curves_of
+from compatlib.study.figures.fct_backfilling import curves_of
+from compatlib.study.figures.fct_tables import MAIN, OLD, PARAGON, TESTS
 from compatlib.study.figures.marks import draw_image, mark_interval
 from compatlib.study.figures.tables import METRICS
 from compatlib.study.rows import Rows

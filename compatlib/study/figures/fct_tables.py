@@ -1,11 +1,7 @@
 """Tables of the chapter *FCT*, from its rows."""
 
-import numpy as np
 import pandas as pd
-import torch
-from torch import nn
 
-from compatlib.methods.fct import fastfill_loss
 from compatlib.study.figures.tables import METRICS, duration, in_percent, points
 from compatlib.study.rows import Rows
 from compatlib.study.transformation_rows import ANEW, DISTANCES, IN_HALVES, NEIGHBOURS, SIZE, WITH, WITHOUT
@@ -31,7 +27,7 @@ TESTS = {
     "h(old) / h(old), without": cell(WITHOUT, "h(old)", "h(old)"),
     "h(old) / h(old), with": cell(WITH, "h(old)", "h(old)"),
     "new / new of BCT (form A)": cell("BCT A", "new", "new"),
-    "new / new of FCT: the new model, left alone": cell(WITH, "new", "new"),
+    "new / new of FCT: the paragon itself, left alone": PARAGON,
     "a random ranking": {"method": "chance"},
 }
 # The links of the paper's order, and what they are called: second − first.
@@ -134,22 +130,23 @@ def side_table(measured: Rows) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def change_table(measured: Rows, changes: dict, distance: str = "euclidean") -> pd.DataFrame:
-    """Table F3: what else old and new may differ in; rank 1."""
+def change_table(measured: Rows, changes: dict) -> pd.DataFrame:
+    """Table F3: what else old and new may differ in; rank 1 under both distances."""
     lines = []
     for words in changes:
-        place = {"variant": words, "subset": "all", "metric": "cmc@1", "distance": distance}
-        line = {"old and new differ in": words}
-        for title, picked in (
-            ("old / old", OLD),
-            ("new / old, independent", cell("independent", "new", "old")),
-            ("new / h(old), without", cell(WITHOUT, "new", "h(old)")),
-            ("new / h(old), with", cell(WITH, "new", "h(old)")),
-            ("new / new", PARAGON),
-        ):
-            values = measured.by_seed(**place, **picked)
-            line[f"{title} (%)"] = in_percent(values)
-        lines.append(line | {"n": len(values)})
+        for distance in DISTANCES:
+            place = {"variant": words, "subset": "all", "metric": "cmc@1", "distance": distance}
+            line = {"old and new differ in": words, "distance": distance}
+            for title, picked in (
+                ("old / old", OLD),
+                ("new / old, independent", cell("independent", "new", "old")),
+                ("new / h(old), without", cell(WITHOUT, "new", "h(old)")),
+                ("new / h(old), with", cell(WITH, "new", "h(old)")),
+                ("new / new", PARAGON),
+            ):
+                values = measured.by_seed(**place, **picked)
+                line[f"{title} (%)"] = in_percent(values)
+            lines.append(line | {"n": len(values)})
     return pd.DataFrame(lines)
 
 
@@ -169,32 +166,6 @@ def chain_table(measured: Rows) -> pd.DataFrame:
             for metric in ("cmc@1", "map"):
                 values = measured.by_seed(**CHAIN, **picked, subset="all", metric=metric, distance=distance)
                 line[f"{distance}: {METRICS[metric]} (%)"] = in_percent(values)
-        lines.append(line | {"n": len(values)})
-    return pd.DataFrame(lines)
-
-
-def curves_of(measured: Rows) -> list[tuple[str, str, str]]:
-    """The curves that were measured: (method, order, with or without side-information)."""
-    if "mixed" not in set(measured.frame["gallery_model"]):
-        return []
-    found = measured.of(gallery_model="mixed", metric="auc cmc@1", subset="all")
-    pairs = list(dict.fromkeys(zip(found["method"], found["variant"], strict=True)))
-    curves = [(method, *variant.split(" order, ")) for method, variant in pairs]
-    orders = {"random": 0, "uncertainty": 1, "distance": 2}
-    return sorted(curves, key=lambda curve: (curve[2] == "with side-information", curve[0], orders[curve[1]]))
-
-
-def area_table(measured: Rows) -> pd.DataFrame:
-    """Table F5: mean over the backfilling curve, by transformation and order; mean over seeds, in percent."""
-    lines = []
-    for method, order, beside in curves_of(measured):
-        line = {"side-information": beside.partition(" ")[0], "h of": method, "order": order}
-        for distance in DISTANCES:
-            for metric, title in METRICS.items():
-                place = {"gallery_model": "mixed", "method": method, "variant": f"{order} order, {beside}"}
-                where = {**place, "subset": "all", "metric": f"auc {metric}", "distance": distance}
-                values = measured.by_seed(**where)
-                line[f"{distance}: {title} (%)"] = in_percent(values)
         lines.append(line | {"n": len(values)})
     return pd.DataFrame(lines)
 
@@ -243,38 +214,3 @@ def index_table(measured: Rows) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(lines)
-
-
-def worked_example() -> pd.DataFrame:
-    """FastFill's loss of three items: what is missed, the uncertainty that is stated, and the order that follows.
-
-    Small integers, so that the numbers are the same on every processor.
-    """
-    new = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
-    transformed = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
-    labels = torch.tensor([0, 1, 0])
-    classifier = nn.Identity()  # the embedding's coordinates are the logits of two classes
-    zero = torch.zeros(1)
-    lines = []
-    for item, (target, found) in enumerate(zip(new.split(1), transformed.split(1), strict=True)):
-        label = labels[item : item + 1]
-        # At s = 0 the loss is half of what is missed; it is least where s is the logarithm of what is missed.
-        missed = 2 * fastfill_loss(found, zero, target, label, classifier)
-        best = missed.log().reshape(1)
-        least = fastfill_loss(found, best, target, label, classifier)
-        distance = (target - found).norm().item()
-        line = {"item": str(item + 1), "φ_new": _vector(target), "h": _vector(found), "‖φ_new − h‖": f"{distance:.4f}"}
-        line |= {
-            "missed ℓ": f"{missed.item():.4f}",
-            "best s = ln ℓ": f"{best.item():.4f}",
-            "loss": f"{least.item():.4f}",
-        }
-        lines.append(line)
-    order = np.argsort([-float(line["best s = ln ℓ"]) for line in lines], kind="stable")
-    return pd.DataFrame(
-        [line | {"backfilled": str(int(np.flatnonzero(order == i)[0]) + 1)} for i, line in enumerate(lines)]
-    )
-
-
-def _vector(values: torch.Tensor) -> str:
-    return "(" + ", ".join(f"{value:g}" for value in values.flatten().tolist()) + ")"

@@ -10,7 +10,10 @@ from compatlib.study.rows import Rows, made_by, paper_values
 
 
 class Cell(NamedTuple):
-    """One line of the comparison: words, what picks the papers' value, what picks our rows (nothing: not measured)."""
+    """One line of the comparison: words, what picks the papers' value, what picks our rows.
+
+    Nothing in place of a value that no paper gives, or of rows that were not measured.
+    """
 
     words: str
     paper: Mapping[str, str]
@@ -41,7 +44,8 @@ def beside(
             for paper, source in papers:
                 wanted = {"paper": paper, "source": source, "metric": metric, "kind": "level", **where, **cell.paper}
                 found = quoted[(quoted[list(wanted)] == pd.Series(wanted)).all(axis=1)]
-                line[f"{paper} ({source.rpartition(' ')[2]})" if source[-1].isdigit() else paper] = _only(found)
+                column = f"{paper} ({source.rpartition(' ')[2]})" if source[-1].isdigit() else paper
+                line[column] = _only(found) if cell.paper else ""
             ours = _ours(published, metric=metric, **cell.ours) if cell.ours else pd.Series(dtype=float)
             lines.append(line | {"this study": in_percent(ours) if len(ours) else "", "n": len(ours)})
     return pd.DataFrame(lines)

@@ -106,6 +106,21 @@ def test_models_that_do_not_depend_on_a_value_are_made_once(run, measured):
     )
 
 
+def test_no_model_is_planned_twice(run, measured):
+    tuned = tuning.validation(run)
+    planned = fct_tuning._tasks(tuned)
+    keys = [_key(task) for task in planned]
+    assert len(keys) == len(set(keys))
+
+
+def _key(task) -> str:
+    each, what, seed = task.train.args
+    if isinstance(what, str):
+        return models.base_model(each, what, seed)[0].key
+    make = transformations.side_model if isinstance(what, Side) else transformations.transformation
+    return make(each, what, seed)[0].artifact.key
+
+
 def test_the_current_version_is_the_one_that_a_run_writes(run, measured):
     (about,) = measured.rows.sidecar.values()
     assert list(measured.rows.sidecar) == ["smoke/digits/102"]

@@ -1,0 +1,75 @@
+"""Tables of the chapter *FCT* about backfilling, from its rows, and FastFill's worked example."""
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import nn
+
+from compatlib.methods.fct import fastfill_loss
+from compatlib.study.figures.tables import METRICS, in_percent
+from compatlib.study.rows import Rows
+from compatlib.study.transformation_rows import DISTANCES
+
+
+def curves_of(measured: Rows) -> list[tuple[str, str, str]]:
+    """The curves that were measured: (method, order, with or without side-information)."""
+    if "mixed" not in set(measured.frame["gallery_model"]):
+        return []
+    found = measured.of(gallery_model="mixed", metric="auc cmc@1", subset="all")
+    pairs = list(dict.fromkeys(zip(found["method"], found["variant"], strict=True)))
+    curves = [(method, *variant.split(" order, ")) for method, variant in pairs]
+    orders = {"random": 0, "uncertainty": 1, "distance": 2}
+    return sorted(curves, key=lambda curve: (curve[2] == "with side-information", curve[0], orders[curve[1]]))
+
+
+def area_table(measured: Rows, subset: str = "all") -> pd.DataFrame:
+    """Table F5: mean over the backfilling curve, by transformation and order; mean over seeds, in percent.
+
+    subset: `all`, or the queries of classes that the old model knew (`known`) or did not (`unknown`).
+    """
+    lines = []
+    for method, order, beside in curves_of(measured):
+        line = {"side-information": beside.partition(" ")[0], "h of": method, "order": order}
+        for distance in DISTANCES:
+            for metric, title in METRICS.items():
+                place = {"gallery_model": "mixed", "method": method, "variant": f"{order} order, {beside}"}
+                where = {**place, "subset": subset, "metric": f"auc {metric}", "distance": distance}
+                values = measured.by_seed(**where)
+                line[f"{distance}: {title} (%)"] = in_percent(values)
+        lines.append(line | {"n": len(values)})
+    return pd.DataFrame(lines)
+
+
+def worked_example() -> pd.DataFrame:
+    """FastFill's loss of three items: what is missed, the uncertainty that is stated, and the order that follows.
+
+    Small integers, so that the numbers are the same on every processor.
+    """
+    new = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0]])
+    transformed = torch.tensor([[2.0, 0.0], [0.0, 1.0], [0.0, 2.0]])
+    labels = torch.tensor([0, 1, 0])
+    classifier = nn.Identity()  # the embedding's coordinates are the logits of two classes
+    zero = torch.zeros(1)
+    lines = []
+    for item, (target, found) in enumerate(zip(new.split(1), transformed.split(1), strict=True)):
+        label = labels[item : item + 1]
+        # At s = 0 the loss is half of what is missed; it is least where s is the logarithm of what is missed.
+        missed = 2 * fastfill_loss(found, zero, target, label, classifier)
+        best = missed.log().reshape(1)
+        least = fastfill_loss(found, best, target, label, classifier)
+        distance = (target - found).norm().item()
+        line = {"item": str(item + 1), "φ_new": _vector(target), "h": _vector(found), "‖φ_new − h‖": f"{distance:.4f}"}
+        line |= {
+            "missed ℓ": f"{missed.item():.4f}",
+            "best s = ln ℓ": f"{best.item():.4f}",
+            "loss": f"{least.item():.4f}",
+        }
+        lines.append(line)
+    order = np.argsort([-float(line["best s = ln ℓ"]) for line in lines], kind="stable")
+    return pd.DataFrame(
+        [line | {"backfilled": str(int(np.flatnonzero(order == i)[0]) + 1)} for i, line in enumerate(lines)]
+    )
+
+
+def _vector(values: torch.Tensor) -> str:
+    return "(" + ", ".join(f"{value:g}" for value in values.flatten().tolist()) + ")"
