@@ -218,9 +218,9 @@ def threshold_table(measured: Rows) -> pd.DataFrame:
 
 def tuning_table(tuned: Rows) -> pd.DataFrame:
     """Every method's candidates on the held-out training images: the chosen weight is the best at new/old, rank 1."""
-    lines = []
-    for method, weights in TUNED_WEIGHTS.items():
-        for weight in weights:
+    lines, tried = [], tuned.of(x_name="weight")
+    for method in [method for method in TUNED_WEIGHTS if method in set(tried["method"])]:
+        for weight in sorted(set(tried[tried["method"] == method]["x"])):
             cell = {"method": method, "x": weight, "subset": "all"}
             line = {"method": method, "weight": f"{weight:g}"}
             for title, pair in (("new / old", CROSS), ("new / new", SELF)):
