@@ -7,7 +7,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from compatlib.data.images import ImageSet
-from compatlib.evaluation.statistics import interval
 from compatlib.study.figures import style
 from compatlib.study.figures.fct_backfilling import curves_of
 from compatlib.study.figures.fct_tables import MAIN, OLD, PARAGON, TESTS
@@ -53,7 +52,10 @@ def levels(measured: Rows) -> Figure:
 
 
 def curves(measured: Rows, metric: str = "cmc@1", distance: str = "euclidean") -> Figure:
-    """Plot F5: the score while the gallery is embedded again, without and with side-information; mean over seeds."""
+    """Plot F5: the score while the gallery is embedded again, without and with side-information.
+
+    The mean over seeds, and every seed as a thin line.
+    """
     style.apply()
     measured_curves = [curve for curve in curves_of(measured) if curve[:2] in LINES]
     panels = list(dict.fromkeys(beside for _, _, beside in measured_curves))
@@ -79,9 +81,7 @@ def _curve(axis: Axes, found: pd.DataFrame, number: int, label: str, line: str) 
     shares, mean = 100 * table.index, table.mean(axis=1)
     axis.plot(shares, mean, linestyle=line, markevery=3, markersize=6, label=label, **look)
     if len(table.columns) > 1:
-        bounds = [interval(values.to_numpy())[1:] for _, values in table.iterrows()]
-        low, high = np.array(bounds).T
-        axis.fill_between(shares, low, high, color=look["color"], alpha=0.15, linewidth=0)
+        axis.plot(shares, table, color=look["color"], linestyle=line, linewidth=0.6, alpha=0.5)
 
 
 def first_and_last(images: ImageSet, log_variances: np.ndarray, *, count: int = 12) -> Figure:
