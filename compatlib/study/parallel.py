@@ -34,18 +34,20 @@ class Task:
     stage: int = 0
 
 
-def train_all(tasks: Sequence[Task], progress: Work, *, processes: int | None = None) -> None:
+def train_all(tasks: Sequence[Task], progress: Work | None = None, *, processes: int | None = None) -> None:
     """Carry out all tasks, those of one stage side by side, the longest first.
 
     Args:
         tasks: what is to be trained.
-        progress: has a task of the same name for each.
+        progress: has a task of the same name for each; by default one that has these tasks and no others.
         processes: how many at once. By default one for each processor that this process may use, one where there is a
             GPU or too little to do; with one nothing leaves this process.
 
     Raises:
         Whatever a task raises; those under way are finished first, the others are not begun.
     """
+    if progress is None:
+        progress = Work({task.name: task.work for task in tasks})
     if processes is None:
         is_small = sum(task.work for task in tasks) < WORTH_A_PROCESS
         processes = 1 if torch.cuda.is_available() or is_small else _processors()

@@ -67,6 +67,11 @@ class Side:
             raise ValueError(f"unknown side-information {self.kind!r}; choose one of {KINDS}")
 
 
+def own_side(run: Settings, old: str = "old") -> Side:
+    """The study's side-information: SimCLR on the images of the role `old`, of the new embedding's size."""
+    return Side("SimCLR", run.network.dim, old)
+
+
 @dataclass(frozen=True)
 class Transformed:
     """A transformation h from an old model's space to a new one's.

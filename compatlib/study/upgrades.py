@@ -14,6 +14,7 @@ from compatlib.methods import bct, bct_baselines
 from compatlib.study import models
 from compatlib.study.models import Model, Report
 from compatlib.study.settings import Settings
+from compatlib.study.weights import WEIGHTS
 from compatlib.training import Fit, Recipe
 
 METHODS = (
@@ -27,19 +28,6 @@ METHODS = (
     "BCT B",
     "BCT C",
 )
-# Weight of the compatibility term where an upgrade names none: the best of those tried on held-out training images
-# (`chapters.bct_tuning`), but for BCT, whose claims are about openBCT's λ = 1.
-WEIGHTS = {
-    "L2": 10.0,
-    "CE + distance": 3.0,
-    "triplet": 3.0,
-    "triplet, raw": 1.0,
-    "contrastive": 3.0,
-    "distillation": 3.0,
-    "BCT A": 1.0,
-    "BCT B": 1.0,
-    "BCT C": 1.0,
-}
 # What else may differ between old and new: words for a row, old role, new role.
 CHANGES = {
     "a wider and deeper network": ("old_small", "new_deep"),

@@ -12,7 +12,8 @@ from compatlib.study import models, rows, seed_tests
 from compatlib.study.chapters import bct
 from compatlib.study.seed_tests import OPEN_SET, SeedTests
 from compatlib.study.settings import settings
-from compatlib.study.upgrades import WEIGHTS, Upgrade, model_of
+from compatlib.study.upgrades import Upgrade, model_of
+from compatlib.study.weights import WEIGHTS
 
 CLASSES = 10
 PLAIN, SAMPLES = "class-incremental", "sample-incremental"

@@ -16,7 +16,8 @@ from compatlib.study import artifacts, models, upgrades
 from compatlib.study.chapters import bct as chapter
 from compatlib.study.chapters import bct_tuning
 from compatlib.study.settings import Settings, settings
-from compatlib.study.upgrades import METHODS, WEIGHTS, Upgrade, canonical, depth, extended, model_of, name_of
+from compatlib.study.upgrades import METHODS, Upgrade, canonical, depth, extended, model_of, name_of
+from compatlib.study.weights import WEIGHTS
 from compatlib.training import Cost, Fit
 
 CLASSES, PER_CLASS = 6, 10
@@ -105,7 +106,7 @@ def test_canonical_keeps_apart_what_differs():
 
 
 def test_canonical_follows_the_weights_that_the_study_has_chosen(monkeypatch):
-    monkeypatch.setitem(upgrades.WEIGHTS, "BCT C", 3.0)
+    monkeypatch.setitem(WEIGHTS, "BCT C", 3.0)
     assert canonical(Upgrade("BCT C", weight=3.0)) == Upgrade("BCT C")
     assert canonical(Upgrade("BCT C", weight=1.0)) == Upgrade("BCT C", weight=1.0)
     assert Upgrade("BCT C").chosen_weight == 3.0
@@ -191,7 +192,7 @@ def test_a_key_follows_its_old_model_through_a_chain(run, untrained, monkeypatch
     """The same description, but another weight of the generation before."""
     sources = [Upgrade("BCT C", QUARTER), Upgrade("BCT C", Upgrade("BCT C", QUARTER), "twin")]
     before, weight = [key(run, source) for source in sources], WEIGHTS["BCT C"]
-    monkeypatch.setitem(upgrades.WEIGHTS, "BCT C", 2 * weight)
+    monkeypatch.setitem(WEIGHTS, "BCT C", 2 * weight)
     explicit = Upgrade("BCT C", Upgrade("BCT C", "old_quarter", "old", weight), "new", weight)
     assert key(run, explicit) == before[0]
     assert not set(before) & {key(run, source) for source in sources}
@@ -313,7 +314,7 @@ def test_a_baseline_is_drawn_to_the_old_models_embeddings(run, untrained, method
 
 @pytest.mark.parametrize("method", WEIGHTS)
 def test_a_method_has_the_weight_that_was_chosen_for_it_unless_told(run, untrained, monkeypatch, method):
-    monkeypatch.setitem(upgrades.WEIGHTS, method, 0.75)
+    monkeypatch.setitem(WEIGHTS, method, 0.75)
     model_of(run, Upgrade(method), 0)
     model_of(run, Upgrade(method, weight=0.5), 0)
     assert [call["weight"] for call in untrained[1:]] == [0.75, 0.5]

@@ -2,16 +2,14 @@
 
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from compatlib.study import models, rows, sidecars, upgrades
-from compatlib.study.artifacts import Artifact
+from compatlib.study.measured import Measured
 from compatlib.study.parallel import Task, train_all
-from compatlib.study.progress import Work
 from compatlib.study.scoring import chance_rows, score_rows
 from compatlib.study.seed_tests import OPEN_SET, SeedTests
 from compatlib.study.settings import Settings, TableKnobs, tables
@@ -51,25 +49,6 @@ class Knobs(TableKnobs):
     distance: Literal["cosine", "euclidean"] = "cosine"
 
 
-@dataclass(frozen=True)
-class Measured:
-    """What the chapter computed: rows of all seeds, models by "name, seed s", digests of the images."""
-
-    rows: rows.Rows
-    models: dict[str, Artifact]
-    data: dict[str, str]
-
-    @property
-    def base_models(self) -> dict[str, Artifact]:
-        """Those of roles alone, trained apart."""
-        return {name: model for name, model in self.models.items() if name.rpartition(", seed ")[0] in models.ROLES}
-
-    @property
-    def to_publish(self) -> dict[str, Artifact]:
-        """All of them: whoever measures something else of them need not train for hours."""
-        return self.models
-
-
 def measure(run: Settings) -> Measured:
     """Train or load every model of every seed, and test every upgrade of the run's tables."""
     plans = {seed: plan(run, seed) for seed in run.seeds}
@@ -91,7 +70,8 @@ def measure(run: Settings) -> Measured:
 
 def version(run: Settings) -> dict[str, Any]:
     """Settings and code that decide this run's rows, besides seed and data."""
-    return sidecars.version_of(run, (__name__, *STUDY), measured_by=CODE, trained_by=TRAINED_BY)
+    modules = (__name__, "compatlib.study.weights", *STUDY)
+    return sidecars.version_of(run, modules, measured_by=CODE, trained_by=TRAINED_BY)
 
 
 def plan(run: Settings, seed: int) -> list[Case]:
@@ -131,7 +111,7 @@ def train(run: Settings, wanted: dict[int, list[Upgrade]]) -> None:
             name = f"{upgrades.name_of(source)}, seed {seed}"
             call = partial(_train, run, source, seed)
             tasks[name] = Task(name, call, upgrades.work(run, source), upgrades.depth(source))
-    train_all(list(tasks.values()), Work({name: task.work for name, task in tasks.items()}))
+    train_all(list(tasks.values()))
 
 
 def _with_ancestors(sources: list[Source]) -> set[Source]:

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from compatlib.study import models, rows, sidecars, transformations, upgrades
 from compatlib.study.artifacts import Artifact
+from compatlib.study.measured import Measured
 from compatlib.study.parallel import Task, train_all
-from compatlib.study.progress import Work
 from compatlib.study.scoring import chance_rows
 from compatlib.study.settings import Settings, TableKnobs, tables
 from compatlib.study.transformation_rows import (
@@ -23,16 +23,16 @@ from compatlib.study.transformation_rows import (
     side_rows,
 )
 from compatlib.study.transformation_tests import TransformationTests
-from compatlib.study.transformations import KINDS, Side, TransformationKnobs, Transformed
+from compatlib.study.transformations import KINDS, Side, TransformationKnobs, Transformed, own_side
 from compatlib.study.upgrades import CHANGES as UPGRADE_CHANGES
 from compatlib.study.upgrades import Upgrade
 
 CHAPTER = "fct"
-# "views" is F1's transformation fitted on images embedded anew at every step, for one seed.
-TABLES = ("F1", "views", "F2", "F3", "F4", "F5", "F6")
+# "views" is F1's transformation fitted on images embedded anew at every step, for one seed; "sizes" are lines of F2.
+TABLES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6")
 TABLES_OF = {"study": ("F1", "views", "F2", "F5", "F6")}  # where the page names none; the others stand on `laptop`
 VIEWS_SEED = 0
-SIZES = (0.25, 0.5, 1.0, 2.0)  # of side-information, in sizes of the new embedding
+SIZES = (0.25, 0.5, 2.0)  # of side-information besides its own, in sizes of the new embedding
 CHAIN = ("old_quarter", "old", "new")
 CHANGES = {
     **{words: roles for words, roles in UPGRADE_CHANGES.items() if words != "classes only, both cosine"},
@@ -68,22 +68,10 @@ class Knobs(TableKnobs, TransformationKnobs):
 
 
 @dataclass(frozen=True)
-class Measured:
-    """What the chapter computed.
+class MeasuredTransformations(Measured):
+    """What the chapter computed; first: the first seed's models and test embeddings, for pictures."""
 
-    rows: of all seeds. first: the first seed's models and test embeddings. models: by "name, seed s". data: digests of
-    the images.
-    """
-
-    rows: rows.Rows
     first: TransformationTests
-    models: dict[str, Artifact]
-    data: dict[str, str]
-
-    @property
-    def base_models(self) -> dict[str, Artifact]:
-        """Those of roles alone, trained apart."""
-        return {name: model for name, model in self.models.items() if name.rpartition(", seed ")[0] in models.ROLES}
 
     @property
     def to_publish(self) -> dict[str, Artifact]:
@@ -91,7 +79,7 @@ class Measured:
         return {name: artifact for name, artifact in self.models.items() if not name.startswith(("fct ", "fastfill "))}
 
 
-def measure(run: Settings) -> Measured:
+def measure(run: Settings) -> MeasuredTransformations:
     """Train or load every model of every seed, and measure the run's tables."""
     train(run)
     records, sidecar, found, first = [], {}, {}, None
@@ -103,23 +91,21 @@ def measure(run: Settings) -> Measured:
         )
         found |= {f"{name}, seed {seed}": artifact for name, artifact in tests.artifacts.items()}
         first = first or tests
-    return Measured(rows.Rows(rows.table(records), sidecar), first, found, sidecars.data_digests(run))
+    return MeasuredTransformations(rows.Rows(rows.table(records), sidecar), found, sidecars.data_digests(run), first)
 
 
 def version(run: Settings) -> dict[str, Any]:
     """Settings and code that decide this run's rows, besides seed and data."""
-    return sidecars.version_of(run, (__name__, *STUDY), measured_by=CODE, trained_by=TRAINED_BY)
-
-
-def own_side(run: Settings, old: str = "old") -> Side:
-    """The chapter's side-information: SimCLR on the old images, of the new embedding's size."""
-    return Side("SimCLR", run.network.dim, old)
+    modules = (__name__, "compatlib.study.weights", *STUDY)
+    return sidecars.version_of(run, modules, measured_by=CODE, trained_by=TRAINED_BY)
 
 
 def sides(run: Settings) -> list[Side | None]:
-    """What table F2 compares: none, other kinds of the chapter's own size, and the chapter's kind in all sizes."""
-    others = [Side(kind, run.network.dim) for kind in KINDS if kind != "SimCLR"]
-    return [None, *others, *(Side("SimCLR", max(1, round(size * run.network.dim))) for size in SIZES)]
+    """What table F2 compares: none, the chapter's own, other kinds ("F2" itself) and other sizes ("sizes")."""
+    wanted, own = tables(run), own_side(run)
+    kinds = [Side(kind, own.dim) for kind in KINDS if kind != own.kind] if "F2" in wanted else []
+    sizes = [Side(own.kind, max(1, round(size * own.dim))) for size in SIZES] if "sizes" in wanted else []
+    return [None, own, *kinds, *sizes] if kinds or sizes else []
 
 
 def changes(run: Settings) -> dict[str, tuple[str, str, Side]]:
@@ -135,7 +121,7 @@ def plan(run: Settings, seed: int) -> list[What]:
         needed += [Transformed(side, source="images")]
     if "F5" in wanted:
         needed += [Transformed(each, objective="fastfill") for each in (None, side)]
-    if "F2" in wanted and is_swept:
+    if is_swept:
         needed += [Transformed(each) for each in sides(run)]
     if "F3" in wanted and is_swept:
         for old, new, beside in changes(run).values():
@@ -149,7 +135,7 @@ def plan(run: Settings, seed: int) -> list[What]:
 
 def train(run: Settings) -> None:
     """Train or find, side by side, every model of every seed: those of images first, transformations between them."""
-    train_tasks([task for seed in run.seeds for task in tasks(run, seed, plan(run, seed))])
+    train_all([task for seed in run.seeds for task in tasks(run, seed, plan(run, seed))])
 
 
 def tasks(run: Settings, seed: int, wanted: Iterable[What], words: str = "") -> list[Task]:
@@ -159,11 +145,6 @@ def tasks(run: Settings, seed: int, wanted: Iterable[What], words: str = "") -> 
         Task(f"{_name_of(each)}, seed {seed}{words}", partial(_train, run, each, seed), _work(run, each), _stage(each))
         for each in needed
     ]
-
-
-def train_tasks(tasks: list[Task]) -> None:
-    """Carry out tasks, as far as their processes reach side by side."""
-    train_all(tasks, Work({task.name: task.work for task in tasks}))
 
 
 def _with_parents(what: What) -> list[What]:
@@ -202,8 +183,7 @@ def _records(tests: TransformationTests) -> Iterator[dict[str, Any]]:
         for each in (None, side):
             yield from curve_rows(tests, each)
     if is_swept:
-        if "F2" in wanted:
-            yield from side_rows(tests, sides(run))
+        yield from side_rows(tests, sides(run))
         if "F3" in wanted:
             yield from change_rows(tests, changes(run))
         if "F4" in wanted:

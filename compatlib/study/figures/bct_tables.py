@@ -13,7 +13,8 @@ from compatlib.study.chapters.bct_tuning import WEIGHTS as TUNED_WEIGHTS
 from compatlib.study.figures.tables import METRICS, gain, in_percent, points
 from compatlib.study.rows import Rows
 from compatlib.study.upgrade_rows import FORMS
-from compatlib.study.upgrades import METHODS, WEIGHTS
+from compatlib.study.upgrades import METHODS
+from compatlib.study.weights import WEIGHTS
 
 CROSS = {"query_model": "new", "gallery_model": "old"}
 SELF = {"query_model": "new", "gallery_model": "new"}

@@ -1,9 +1,13 @@
 """Tables of the chapter *FCT*, from its rows."""
 
+import itertools
+
 import pandas as pd
 
+from compatlib.study.chapters import fct_tuning
 from compatlib.study.figures.tables import METRICS, duration, in_percent, points
 from compatlib.study.rows import Rows
+from compatlib.study.settings import Settings
 from compatlib.study.transformation_rows import ANEW, DISTANCES, IN_HALVES, NEIGHBOURS, SIZE, WITH, WITHOUT
 
 SUBSETS = {"all": "all classes", "known": "classes old knew", "unknown": "classes new to old"}
@@ -147,6 +151,30 @@ def change_table(measured: Rows, changes: dict) -> pd.DataFrame:
                 values = measured.by_seed(**place, **picked)
                 line[f"{title} (%)"] = in_percent(values)
             lines.append(line | {"n": len(values)})
+    return pd.DataFrame(lines)
+
+
+def tuning_table(tuned: Rows, chosen: Settings) -> pd.DataFrame:
+    """Rank 1 on the held-out training images by value of each knob, one changed at a time.
+
+    Args:
+        tuned: the tuning's rows.
+        chosen: the chapter's run, whose values are marked.
+    """
+    lines, judged = [], fct_tuning.judged(tuned)
+    alone = {"method": WITH, "query_model": "side", "gallery_model": "side"}
+    tests = {
+        "new / h(old), without": cell(WITHOUT, "new", "h(old)"),
+        "new / h(old), with": cell(WITH, "new", "h(old)"),
+        "side-information alone": alone,
+    }
+    for knob, value in judged.index:
+        line = {"what": knob, "value": f"{value:g}"}
+        for (title, picked), distance in itertools.product(tests.items(), DISTANCES):
+            where = {**picked, "x_name": knob, "x": value, "subset": "all", "metric": "cmc@1", "distance": distance}
+            line[f"{title}, {distance} (%)"] = in_percent(tuned.by_seed(**where))
+        line["mean of the first four (%)"] = f"{100 * judged[knob, value]:.2f}"
+        lines.append(line | {"chosen": "yes" if fct_tuning.value_of(chosen, knob) == value else ""})
     return pd.DataFrame(lines)
 
 

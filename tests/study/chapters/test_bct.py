@@ -19,6 +19,7 @@ from compatlib.study.seed_tests import OPEN_SET
 from compatlib.study.settings import settings
 from compatlib.study.upgrade_rows import FAR
 from compatlib.study.upgrades import METHODS, Upgrade, canonical, model_of
+from compatlib.study.weights import WEIGHTS
 
 PLAIN, SAMPLES, CHAIN = "class-incremental", "sample-incremental", "three generations"
 KNOWN, CLASSES, PER_CLASS = 5, 10, 4
@@ -223,7 +224,7 @@ def test_scores_and_flips_are_those_of_evaluations_made_by_hand(run, measured, c
 
 def test_what_does_not_depend_on_the_table_is_the_same_in_each(measured):
     """Models trained apart, and λ = 1, stand in B1 and in the sweep of B4."""
-    for name, x in (("independent", 0.0), ("BCT A", upgrades.WEIGHTS["BCT A"]), ("BCT C", upgrades.WEIGHTS["BCT C"])):
+    for name, x in (("independent", 0.0), ("BCT A", WEIGHTS["BCT A"]), ("BCT C", WEIGHTS["BCT C"])):
         scores = {"split": PLAIN, "method": name, "variant": "", "query_model": "new", "subset": "all", "seed": 0}
         for gallery, metric in itertools.product(("old", "new"), SCORES):
             wanted = scores | {"gallery_model": gallery, "metric": metric}
@@ -458,7 +459,7 @@ def test_an_unknown_distance_is_refused():
 @pytest.mark.parametrize("processes", [1, 2])
 def test_what_is_trained_is_what_is_measured_each_once_and_old_before_new(run, monkeypatch, processes):
     handed = []
-    monkeypatch.setattr(bct, "train_all", lambda tasks, progress: handed.append(tasks))
+    monkeypatch.setattr(bct, "train_all", lambda tasks: handed.append(tasks))
     plans = {seed: [case.upgrade for case in bct.plan(run, seed)] + bct.chains(run, seed) for seed in run.seeds}
     bct.train(run, plans)
     ((*tasks,),) = handed

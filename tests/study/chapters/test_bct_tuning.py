@@ -11,7 +11,9 @@ from compatlib.evaluation.retrieval import evaluate
 from compatlib.study import models, rows, sidecars
 from compatlib.study.chapters import bct, bct_tuning
 from compatlib.study.settings import settings
+from compatlib.study.upgrade_rows import FORMS
 from compatlib.study.upgrades import METHODS, Upgrade, model_of, name_of
+from compatlib.study.weights import WEIGHTS
 
 CLASSES, PER_CLASS = 4, 20
 CANDIDATES = [(method, weight) for method, weights in bct_tuning.WEIGHTS.items() for weight in weights]
@@ -126,6 +128,22 @@ def test_rows_are_the_scores_of_an_evaluation_made_by_hand(run, measured, method
         assert measured.rows.by_seed(**cell, metric="cmc@1")[102] == np.mean(test.first_rank[mask] == 1)
         precision = np.mean(test.average_precision[mask])
         assert measured.rows.by_seed(**cell, metric="map")[102] == pytest.approx(precision)
+
+
+def test_the_best_weight_of_a_method_is_the_best_at_new_against_old(measured):
+    judged = bct_tuning.judged(measured.rows)
+    assert sorted(judged.index) == sorted(CANDIDATES)
+    for method, weight in CANDIDATES:
+        cell = {"method": method, "x": weight, "query_model": "new", "gallery_model": "old"}
+        assert judged[method, weight] == measured.rows.by_seed(**cell, subset="all", metric="cmc@1")[102]
+
+
+def test_the_studys_weights_are_the_best_that_were_tried():
+    """BCT's is openBCT's, whatever the tuning says."""
+    judged = bct_tuning.judged(sidecars.published(bct_tuning, "study", "cifar100"))
+    best = {method: judged[method].idxmax() for method in bct_tuning.WEIGHTS if method not in FORMS}
+    assert best == {method: WEIGHTS[method] for method in best}
+    assert {WEIGHTS[form] for form in FORMS} == {1.0}
 
 
 def test_none_of_its_models_is_published(measured):

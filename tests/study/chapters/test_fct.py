@@ -138,7 +138,7 @@ def test_sweeps_are_of_the_sweeps_seeds_only(measured):
 
 def test_a_table_that_is_not_asked_for_is_not_measured(run, monkeypatch):
     trained = []
-    monkeypatch.setattr(fct, "train_all", lambda tasks, progress: trained.extend(task.name for task in tasks))
+    monkeypatch.setattr(fct, "train_all", lambda tasks: trained.extend(task.name for task in tasks))
     fct.train(run_with(tables="F1").model_copy(update={"seeds": (0,)}))
     assert sorted(trained) == sorted(
         f"{name}, seed 0"
@@ -151,6 +151,16 @@ def test_a_table_that_is_not_asked_for_is_not_measured(run, monkeypatch):
             f"fct from old and SimCLR {DIM} to new",
         )
     )
+
+
+def test_side_information_of_other_kinds_and_of_other_sizes_may_be_asked_for_apart():
+    own, others = Side("SimCLR", DIM), {Side("autoencoder", DIM), Side("supervised", DIM)}
+    sizes = {Side("SimCLR", DIM // 4), Side("SimCLR", DIM // 2), Side("SimCLR", 2 * DIM)}
+    for tables, wanted in (("F1", None), ("F2", others), ("sizes", sizes), ("F2,sizes", others | sizes)):
+        found = fct.sides(run_with(tables=tables))
+        assert found == [] if wanted is None else found[:2] == [None, own]
+        assert set(found[2:]) == (wanted or set())
+        assert len(set(found)) == len(found)
 
 
 def test_an_unknown_table_is_refused():

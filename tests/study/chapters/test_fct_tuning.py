@@ -70,11 +70,23 @@ def test_a_row_is_the_score_of_an_evaluation_made_by_hand(run, measured):
     held_out = models.test_images(each)
     labels = held_out.labels.numpy()
     old, new = (embed(models.base_model(each, role, 102)[0].backbone, held_out).numpy() for role in ("old", "new"))
-    side = embed(transformations.side_model(each, fct.own_side(each), 102)[0].module, held_out).numpy()
-    module = transformations.transformation(each, Transformed(fct.own_side(each)), 102)[0].module
+    side = embed(transformations.side_model(each, transformations.own_side(each), 102)[0].module, held_out).numpy()
+    module = transformations.transformation(each, Transformed(transformations.own_side(each)), 102)[0].module
     test = evaluate(new, applied(module, old, side)[0], labels, labels, exclude_self=True, distance="euclidean")
     cell = {"x_name": "hidden_dim", "x": 16.0, "method": WITH, "query_model": "new", "distance": "euclidean"}
     assert measured.rows.by_seed(**cell, subset="all", metric="map")[102] == pytest.approx(test.mean_average_precision)
+
+
+def test_the_best_value_is_the_best_mean_of_both_transformations_and_distances(measured):
+    judged = fct_tuning.judged(measured.rows)
+    assert sorted(judged.index) == sorted(CELLS)
+    for knob, value in CELLS:
+        cell = {"x_name": knob, "x": value, "subset": "all", "metric": "cmc@1", "query_model": "new"}
+        scores = [
+            measured.rows.by_seed(**cell, method=method, distance=distance)[102]
+            for method, distance in itertools.product((WITHOUT, WITH), ("cosine", "euclidean"))
+        ]
+        assert judged[knob, value] == pytest.approx(sum(scores) / 4)
 
 
 def test_one_value_is_changed_and_nothing_else(run):

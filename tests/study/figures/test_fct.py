@@ -9,9 +9,11 @@ import torch
 
 from compatlib.data.images import ImageSet
 from compatlib.study import claims
-from compatlib.study.chapters.fct import CHANGES
+from compatlib.study.chapters import fct_tuning
+from compatlib.study.chapters.fct import CHANGES, Knobs
 from compatlib.study.figures import fct, fct_backfilling, fct_papers, fct_tables
 from compatlib.study.rows import Rows, table
+from compatlib.study.settings import settings
 from compatlib.study.transformation_rows import ANEW, IN_HALVES, SHARE, SIZE, WITH, WITHOUT
 
 METRICS, DISTANCES, SUBSETS = ("cmc@1", "cmc@5", "map"), ("cosine", "euclidean"), ("all", "known", "unknown")
@@ -186,6 +188,27 @@ def test_side_information_is_held_against_none(study):
     assert [text[:4] for text in lines["euclidean: gain at rank 1 (points)"]] == ["", "+2.0", "+3.0", "+1.0"]
     assert lines["alone, cosine: rank 1 (%)"].tolist()[0] == ""
     assert lines["alone, cosine: rank 1 (%)"].tolist()[1].startswith("23.0")
+
+
+def test_the_tuning_table_marks_the_values_that_the_run_has():
+    run = settings({"profile": "study"}, Knobs)
+    cells = [(knob, value) for knob, values in fct_tuning.VALUES.items() for value in values]
+    records = []
+    for number, (knob, value) in enumerate(cells):
+        place = {"x_name": knob, "x": value, "variant": "validation", "query_model": "new", "gallery_model": "h(old)"}
+        records += scores(0.4 + 0.001 * number, 0, **place, method=WITHOUT)
+        records += scores(0.5 + 0.001 * number, 0, **place, method=WITH)
+        records += scores(0.3, 0, **place | {"query_model": "side", "gallery_model": "side"}, method=WITH)
+    lines = fct_tables.tuning_table(Rows(table(records), {}), run)
+    assert set(zip(lines["what"], lines["value"].astype(float), strict=True)) == set(cells)
+    chosen = lines[lines["chosen"] == "yes"].set_index("what")["value"]
+    assert chosen["hidden_dim"] == f"{run.knobs.hidden_dim}"
+    assert chosen["side.epochs"] == f"{run.knobs.side.epochs}"
+    second = lines[(lines["what"] == cells[1][0]) & (lines["value"] == f"{cells[1][1]:g}")].iloc[0]
+    assert second["new / h(old), without, euclidean (%)"] == "40.1"
+    assert second["new / h(old), with, cosine (%)"] == "52.1"
+    assert second["side-information alone, euclidean (%)"] == "30.0"
+    assert second["mean of the first four (%)"] == "46.10"
 
 
 def test_changes_and_chains_have_a_line_each(study):
