@@ -40,7 +40,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def _in_turns(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
+def in_turns(first: Callable[[], object], second: Callable[[], object], rounds: int) -> tuple[float, float, float]:
     """Median of the rounds' ratios first / second, and both medians; a busy machine slows both sides of a round."""
     for call in (first, second):
         call()
@@ -48,7 +48,8 @@ def _in_turns(first: Callable[[], object], second: Callable[[], object], rounds:
     return float(np.median(times[:, 0] / times[:, 1])), *np.median(times, axis=0).tolist()
 
 
-def _images() -> ImageSet:
+def drawn_images() -> ImageSet:
+    """A set of random images, `STEPS` batches of them."""
     generator = torch.Generator().manual_seed(0)
     pixels = torch.randint(0, 256, (STEPS * BATCH, 3, 32, 32), dtype=torch.uint8, generator=generator)
     return ImageSet(pixels, torch.arange(STEPS * BATCH) % CLASSES, tuple(map(str, range(CLASSES))))
@@ -98,14 +99,14 @@ def _training(images: ImageSet, bare: _Bare) -> dict:
     def fit() -> None:
         independent.fit(backbone, classifier, images, recipe, seed=0, role="new")
 
-    ratio, bare_seconds, seconds = _in_turns(bare.epoch, fit, ROUNDS)
+    ratio, bare_seconds, seconds = in_turns(bare.epoch, fit, ROUNDS)
     return {
         "name": "training loop against bare forward and backward",
         "measured": ratio,
         "bound": 0.9,
         "better": "higher",
         "unit": "of its images/s",
-        "detail": f"{_speed(images, seconds)} against {_speed(images, bare_seconds)} images/s, {_setting()}",
+        "detail": f"{_speed(images, seconds)} against {_speed(images, bare_seconds)} images/s, {setting()}",
     }
 
 
@@ -117,14 +118,14 @@ def _augmentation(bare: _Bare, augmentation: Callable, name: str, passes: int) -
         augmentation(pixels, stream(0, "new", "augment", next(steps)))
 
     bare.modules.train()
-    ratio, seconds, step_seconds = _in_turns(augment, bare.step, BATCHES_IN_TURN)
+    ratio, seconds, step_seconds = in_turns(augment, bare.step, BATCHES_IN_TURN)
     return {
         "name": name,
         "measured": ratio / passes,
         "bound": 0.1,
         "better": "lower",
         "unit": "of its time",
-        "detail": f"{1e3 * seconds:.2g} ms against {passes} × {1e3 * step_seconds:.3g} ms, {_setting()}",
+        "detail": f"{1e3 * seconds:.2g} ms against {passes} × {1e3 * step_seconds:.3g} ms, {setting()}",
     }
 
 
@@ -132,7 +133,7 @@ def _embedding(images: ImageSet, bare: _Bare) -> dict:
     def embedded() -> None:
         embed(bare.backbone, images, batch_size=EMBEDDED_AT_A_TIME)
 
-    ratio, bare_seconds, seconds = _in_turns(bare.embeddings, embedded, ROUNDS)
+    ratio, bare_seconds, seconds = in_turns(bare.embeddings, embedded, ROUNDS)
     return {
         "name": "embedding against bare forward",
         "measured": ratio,
@@ -148,13 +149,14 @@ def _speed(images: ImageSet, seconds: float) -> str:
     return f"{len(images) / seconds:,.0f}"
 
 
-def _setting() -> str:
+def setting() -> str:
+    """What a line of the table says of precision and batches."""
     return f"{PRECISION}, batches of {BATCH} images 3 × 32 × 32"
 
 
 def run() -> list[dict]:
     """Ratios of times taken in turn."""
-    images = _images()
+    images = drawn_images()
     bare = _Bare(images)
     return [
         _training(images, bare),

@@ -1,10 +1,11 @@
-"""The projection of conflicting gradients against its definition, and its properties."""
+"""The projection of conflicting gradients against its definition and another implementation, and its properties."""
 
 import itertools
 import math
 
 import pytest
 import torch
+from torchjd.aggregation import PCGrad
 
 from compatlib.methods.sfsc import conflict_weights, full_conflict_weights, project_conflicts
 
@@ -37,6 +38,35 @@ def test_the_projection_is_its_definition(count, seed):
     assert torch.allclose(weights @ rows, expected, atol=1e-12)
     found = project_conflicts(rows, torch.Generator().manual_seed(seed))
     assert torch.allclose(found, expected.sum(dim=0), atol=1e-12)
+
+
+def family(name: str, count: int, seed: int) -> torch.Tensor:
+    """Rows of a kind, in float64."""
+    rows, lengths = gradients(count, 11, seed), torch.arange(1, count + 1)[:, None]
+    if name == "orthogonal":
+        return lengths * torch.linalg.qr(rows.T).Q.T
+    if name == "conflicting":  # with other lengths they would sum to zero, so that every one conflicts with another
+        return lengths * (rows - rows.mean(dim=0))
+    if name == "one of zero":
+        rows[seed % count] = 0
+    return rows
+
+
+@pytest.mark.parametrize("name", ["random", "orthogonal", "conflicting", "one of zero"])
+@pytest.mark.parametrize("count", range(2, 7))
+@pytest.mark.parametrize("seed", range(4))
+def test_the_projection_is_torchjds_in_the_same_orders(name, count, seed):
+    """Both draw an order for every gradient in turn; TorchJD does so from the global generator."""
+    rows = family(name, count, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        expected = PCGrad()(rows)
+    found = project_conflicts(rows, torch.Generator().manual_seed(seed))
+    assert torch.allclose(found, expected, rtol=1e-9, atol=1e-12)
+    has_conflict = bool((rows @ rows.T < -1e-9).any())
+    assert torch.allclose(expected, rows.sum(dim=0)) != has_conflict
+    if name in ("orthogonal", "conflicting"):
+        assert has_conflict == (name == "conflicting")
 
 
 @pytest.mark.parametrize("seed", range(20))
