@@ -27,7 +27,7 @@ from compatlib.methods.evidential import evidential_loss, uncertainty
 from compatlib.models.slimmable import Slimmable
 
 LOSSES = ("evidential", "cross-entropy", "triplet")
-PROJECTIONS = ("all", "full", "none")
+PROJECTIONS = ("all", "full", "tensor", "none")
 
 __all__ = [
     "Step",
@@ -45,14 +45,27 @@ __all__ = [
 class Step:
     """What one step of a training saw.
 
-    names: the objectives, by width. gram: ⟨g_i, g_j⟩ over the tensors that all share. weights: row i the coefficients
-    of the projected g_i, the unit matrix without a projection. uncertainty: by width, mean of K / S over the batch.
+    names: the m objectives, by width. grams: (tensors, m, m) of ⟨g_i, g_j⟩ for each tensor that all widths use, the
+    network's in the order of `shared_parameters`, then the classifier's. weights: (m, m), row i the
+    coefficients of the projected g_i, the unit matrix without a projection; (tensors, m, m) where each is projected by
+    itself. uncertainty: by width, mean of K / S over the batch.
     """
 
     names: tuple[str, ...]
-    gram: Tensor
+    grams: Tensor
     weights: Tensor
     uncertainty: dict[str, float]
+
+    @property
+    def gram(self) -> Tensor:
+        """(m, m) of ⟨g_i, g_j⟩ over all these tensors."""
+        return self.grams.sum(dim=0)
+
+    @property
+    def products(self) -> Tensor:
+        """(m,) of the final update's inner product with each objective's gradient; below 0 the update hurts it."""
+        coefficients = self.weights.sum(dim=-2).unsqueeze(-1)
+        return (self.grams @ coefficients).sum(dim=0).squeeze(-1)
 
 
 def fit(
@@ -95,13 +108,15 @@ def fit(
         seed: any integer.
         role: what the network is in the study.
         loss: of the narrower widths: `evidential`, `cross-entropy` or `triplet`.
-        projection: `all` (against every other objective), `full` (against the full model's only), or `none`.
+        projection: `all` (against every other objective), `full` (against the full model's only), `tensor` (as `all`,
+            but each tensor by itself; ours, for conflicts that a sum over the network hides), or `none`.
         kl_weight: λ of the evidential loss.
         logit_scale: factor of the logits within the evidential loss (ours: its evidence has to grow with the classes).
         label_smoothing: of the cross-entropies, in [0, 1).
         margin: of the triplet loss; 0.3 in the re-implementation.
         augment: as `training.fit`.
-        on_step: is told of every step's gradients; costs the Gram matrix where nothing is projected.
+        on_step: is told of every step's gradients; costs the Gram matrix where nothing is projected. Where it is a
+            module, its buffers are kept in the checkpoint beside the network.
         fabric: as `training.fit`.
         **placement: `checkpoint`, `report`… as `training.fit`.
 
@@ -143,6 +158,8 @@ def fit(
         shared = [*network.shared_parameters(), *classifier.parameters()]
         combine = _Combination(shared, projection, on_step, seen, fabric)
     modules = nn.ModuleDict({"network": network, "classifier": classifier})
+    if isinstance(on_step, nn.Module):
+        modules["on_step"] = on_step
     options = {"seed": seed, "role": role, "augment": augment, "combine": combine, "fabric": fabric}
     return training.fit(objective, modules, images, recipe, **options, **placement)
 
@@ -165,17 +182,18 @@ class _Combination:
         names, own = tuple(gradients), list(gradients.values())
         places = [place for place, parameter in enumerate(parameters) if id(parameter) in self.shared]
         stacks = {place: _stacked([each[place] for each in own], parameters[place]) for place in places}
-        gram = sum(stack @ stack.T for stack in stacks.values())
-        weights = self._weights(gram, names)
+        grams = torch.stack([stack @ stack.T for stack in stacks.values()])
+        weights = self._weights(grams, names)
         if self.on_step is not None:
-            self.on_step(Step(names, gram, weights, dict(self.seen)))
-        coefficients = weights.sum(dim=0)
+            self.on_step(Step(names, grams, weights, dict(self.seen)))
+        coefficients = dict(zip(places, weights.sum(dim=-2).expand(len(places), -1), strict=True))
         return [
-            (coefficients @ stacks[place]).view_as(parameter) if place in stacks else _sum(own, place)
+            (coefficients[place] @ stacks[place]).view_as(parameter) if place in stacks else _sum(own, place)
             for place, parameter in enumerate(parameters)
         ]
 
-    def _weights(self, gram: Tensor, names: tuple[str, ...]) -> Tensor:
+    def _weights(self, grams: Tensor, names: tuple[str, ...]) -> Tensor:
+        gram = grams.sum(dim=0)
         if self.projection == "none":
             return torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
         if self.projection == "full":
@@ -184,7 +202,10 @@ class _Combination:
         drawn = int(torch.randint(2**62, ()))
         if self.fabric is not None and self.fabric.world_size > 1:
             drawn = self.fabric.broadcast(drawn)
-        return conflict_weights(gram, torch.Generator().manual_seed(drawn))
+        generator = torch.Generator().manual_seed(drawn)
+        if self.projection == "tensor":
+            return torch.stack([conflict_weights(own, generator) for own in grams])
+        return conflict_weights(gram, generator)
 
 
 def _stacked(gradients: Sequence[Tensor | None], parameter: nn.Parameter) -> Tensor:

@@ -12,18 +12,19 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from compatlib.evaluation.statistics import Paired, Verdict, verdict
 from compatlib.study.artifacts import REPOSITORY
-from compatlib.study.chapters import bct, fct, problem
+from compatlib.study.chapters import bct, fct, problem, sfsc
 from compatlib.study.figures.tables import show
 from compatlib.study.rows import COLUMNS, GROUP, Rows, made_by, read
 from compatlib.study.sidecars import current_versions
 
-CHAPTERS = {chapter.CHAPTER: chapter for chapter in (problem, bct, fct)}
+CHAPTERS = {chapter.CHAPTER: chapter for chapter in (problem, bct, fct, sfsc)}
 CLAIMS_FILE = REPOSITORY / "book" / "claims.yml"
 MEASUREMENTS = {
     "direction": (2, 2, "two cells"),
     "chain": (2, math.inf, "two cells or more"),
     "equivalence": (2, 2, "two cells"),
     "at_chance": (1, 1, "one cell with chance"),
+    "above": (1, 1, "one cell with its margin"),
 }
 PICKED_BY = tuple(name for name in COLUMNS if name not in (*GROUP, "chapter", "value"))
 
@@ -32,7 +33,8 @@ class Claim(BaseModel):
     """One statement of a paper (or of this study), and the cells that are compared.
 
     `rows` are the claim's measurements in the order of its kind: a > b (direction), a < b < c… (chain), a and b
-    (equivalence), a (at_chance); each picks one value a seed. `shared` holds what all of them have in common.
+    (equivalence), a (at_chance), a > margin (above); each picks one value a seed. `shared` holds what all of them have
+    in common.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -42,7 +44,7 @@ class Claim(BaseModel):
     statement: str
     where: str
     chapter: str
-    kind: Literal["direction", "chain", "equivalence", "at_chance"]
+    kind: Literal["direction", "chain", "equivalence", "at_chance", "above"]
     rows: tuple[dict[str, str | float], ...]
     shared: dict[str, str | float] = {}
     margin: float | None = None
@@ -114,7 +116,11 @@ def judge(claim: Claim, measured: Rows, profile: str, dataset: str, current: Map
     try:
         values = [own.by_seed(**cell) for cell in claim.cells()]
         chance = _chance_level(claim, own) if claim.kind == "at_chance" else None
-        outcome = verdict(claim.kind, *values, margin=claim.margin, chance_level=chance)
+        outcome = (
+            _above(claim, values[0])
+            if claim.kind == "above"
+            else verdict(claim.kind, *values, margin=claim.margin, chance_level=chance)
+        )
     except ValueError as error:
         if "no row has" not in str(error):
             raise ValueError(f"claim {claim.id}: {error}") from error
@@ -156,6 +162,11 @@ def _difference(link: Paired) -> str:
     """Mean and 95 % interval, as in "+8.9 [+8.1, +9.7]"; the mean alone for a single seed."""
     mean = f"{100 * link.mean:+.1f}"
     return mean if math.isnan(link.low) else f"{mean} [{100 * link.low:+.1f}, {100 * link.high:+.1f}]"
+
+
+def _above(claim: Claim, values: pd.Series) -> Verdict:
+    """A direction, against a bound that is the same for every seed."""
+    return verdict("direction", values, pd.Series(claim.margin, index=values.index))
 
 
 def _chance_level(claim: Claim, own: Rows) -> pd.Series:

@@ -80,10 +80,11 @@ def step_by_hand(
     gram = flat @ flat.T
     if weights is None:
         weights = full_conflict_weights(gram, 0) if projection == "full" else torch.eye(len(gram))
-    coefficients = weights.sum(dim=0)
+    # One weighting for all shared tensors, or, tensor by tensor, one for each in turn.
+    coefficients = iter(weights.sum(dim=-2).expand(sum(is_shared), -1))
     after = {}
     for place, (name, parameter) in enumerate(parameters):
-        factors = coefficients if id(parameter) in shared else torch.ones(len(taken))
+        factors = next(coefficients) if id(parameter) in shared else torch.ones(len(taken))
         gradient = sum(factor * own[place] for factor, own in zip(factors, taken, strict=True))
         after[name] = (parameter - 0.1 * gradient).detach()
     return after
@@ -97,7 +98,7 @@ def test_a_step_is_the_one_made_by_hand(loss, projection):
     options = {"loss": loss, "projection": projection, "augment": unchanged, "on_step": steps.append}
     sfsc.fit(network, classifier, image_set(), ONE_STEP, seed=0, **options)
     (step,) = steps
-    weights = step.weights if projection == "all" else None
+    weights = step.weights if projection in ("all", "tensor") else None
     expected = step_by_hand(*copies, image_set(), loss, projection, weights)
     found = dict([*network.named_parameters(prefix="network"), *classifier.named_parameters(prefix="classifier")])
     assert found.keys() == expected.keys()
@@ -140,6 +141,38 @@ def test_conflicts_are_projected_out():
             tuple(conflict_weights(step.gram, torch.Generator().manual_seed(s)).flatten().tolist()) for s in range(40)
         }
         assert tuple(step.weights.flatten().tolist()) in orders
+
+
+def test_conflicts_are_projected_out_of_every_tensor_by_itself():
+    network, classifier = parts()
+    steps = []
+    recipe = Recipe(epochs=30, batch_size=8, learning_rate=0.3)
+    options = {"loss": "triplet", "projection": "tensor", "on_step": steps.append}
+    sfsc.fit(network, classifier, image_set(), recipe, seed=0, **options)
+    hidden = 0
+    for step in steps:
+        assert step.weights.shape == step.grams.shape
+        for weights, gram in zip(step.weights, step.grams, strict=True):
+            conflicts = bool((gram < 0).any())
+            assert torch.equal(weights, torch.eye(3)) == (not conflicts)
+            hidden += conflicts and not (step.gram < 0).any()
+    assert hidden  # conflicts that a sum over all tensors does not show
+
+
+@pytest.mark.parametrize("projection", sfsc.PROJECTIONS)
+def test_products_are_those_of_the_update_that_is_made(projection):
+    network, classifier = parts()
+    before, steps = copy.deepcopy((network, classifier)), []
+    options = {"loss": "triplet", "projection": projection, "augment": unchanged, "on_step": steps.append}
+    sfsc.fit(network, classifier, image_set(), ONE_STEP, seed=0, **options)
+    shared = [*before[0].shared_parameters(), *before[1].parameters()]
+    moved = [*network.shared_parameters(), *classifier.parameters()]
+    update = [(old - new).detach() / 0.1 for old, new in zip(shared, moved, strict=True)]
+    losses = objectives(*[part.train() for part in before], image_set(), "triplet")
+    for product, value in zip(steps[0].products, losses.values(), strict=True):
+        own = torch.autograd.grad(value, shared, retain_graph=True, allow_unused=True)
+        by_hand = sum((a * b).sum() for a, b in zip(own, update, strict=True) if a is not None)
+        torch.testing.assert_close(product, by_hand, atol=1e-5, rtol=2e-3)
 
 
 def test_watching_does_not_change_the_training():

@@ -25,6 +25,7 @@ CLAIM = {
 ONE = {"rows": [{"query_model": "a"}]}
 NEAR = {"kind": "equivalence", "margin": 0.01}
 CHANCE = {"kind": "at_chance", "margin": 0.01, **ONE}
+ABOVE = {"kind": "above", "margin": 0.05, **ONE}
 CHAIN = {"kind": "chain", "rows": [{"query_model": name} for name in "cba"]}
 
 
@@ -144,6 +145,16 @@ def test_at_chance_is_measured_from_the_computed_level_and_not_from_zero(value, 
     assert outcome(claim(**CHANCE), shifted) == expected
 
 
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [(0.06, "reproduced"), (0.051, "inconclusive"), (0.049, "inconclusive"), (0.04, "not reproduced")],
+)
+def test_above_is_above_the_margin_and_not_above_zero(value, expected):
+    judged = judge(claim(**ABOVE), measured(a=value + SPREAD), "study", "cifar100").verdict
+    assert judged.outcome == expected
+    assert judged.links[0].mean == pytest.approx(value - 0.05)
+
+
 def test_the_chance_level_is_that_of_the_claims_metric_and_subset():
     found = [cell(seed, 0.2, method="independent", query_model="a") for seed in range(3)]
     for changes, level in (({}, 0.2), ({"metric": "map"}, 0.5), ({"subset": "known"}, 0.7)):
@@ -253,13 +264,15 @@ def test_a_table_shows_differences_in_points():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"kind": "order"}, "'direction', 'chain', 'equivalence' or 'at_chance'"),
+        ({"kind": "order"}, "'direction', 'chain', 'equivalence', 'at_chance' or 'above'"),
         (ONE, "direction compares two cells, got 1"),
         ({"rows": [{"query_model": name} for name in "abc"]}, "direction compares two cells, got 3"),
         ({"kind": "chain", **ONE}, "chain compares two cells or more, got 1"),
         ({"kind": "chain", "rows": []}, "chain compares two cells or more, got 0"),
         ({"kind": "at_chance", "margin": 0.01}, "at_chance compares one cell with chance, got 2"),
         ({"kind": "equivalence"}, "equivalence needs margin"),
+        ({"kind": "above", **ONE}, "above needs margin"),
+        ({"kind": "above", "margin": 0.01}, "above compares one cell with its margin, got 2"),
         ({"kind": "at_chance", **ONE}, "at_chance needs margin"),
         ({"margin": 0.01}, "direction has no margin"),
         ({"kind": "chain", "margin": 0.01}, "chain has no margin"),

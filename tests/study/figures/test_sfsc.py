@@ -1,0 +1,239 @@
+"""The chapter's tables and figures, from rows made by hand."""
+
+import itertools
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+
+from compatlib.study import claims
+from compatlib.study.chapters import sfsc_tuning
+from compatlib.study.chapters.sfsc import Knobs
+from compatlib.study.figures import sfsc, sfsc_tables
+from compatlib.study.rows import Rows, table
+from compatlib.study.settings import settings
+from compatlib.study.switchable_rows import EPOCH, FULL_GALLERY, MEAN, OWN_GALLERIES, WHOLE_MATRIX
+from compatlib.study.switchables import METHODS, SWITCHABLE
+
+METRICS, WIDTHS = ("cmc@1", "cmc@5", "map"), (0.25, 0.5, 1.0)
+NAMES = [f"{width:g}" for width in WIDTHS]
+BASE = {"profile": "study", "dataset": "cifar100", "chapter": "sfsc"}
+TENSORS = ("trunk.0.weight", "classifier.weight")
+EPOCHS = 3
+OPEN = ("independent", "BCT-S", "SFSC")
+
+
+@pytest.fixture(autouse=True)
+def _close_figures():
+    yield
+    plt.close("all")
+
+
+def self_test(method: str, width: float) -> float:
+    """Rank 1: a point more with every method of the list, ten times the width."""
+    return 0.2 + 0.01 * METHODS.index(method) + 0.1 * width
+
+
+def of_seed(seed: int):
+    for split, methods in (("closed", METHODS), ("open-set", OPEN)):
+        for method in methods:
+            yield from scores(seed, split, method)
+            yield from costs(seed, split, method)
+            if method in SWITCHABLE:
+                yield from gradients(seed, split, method)
+        for metric in METRICS:
+            yield {**BASE, "split": split, "method": "chance", "metric": metric, "subset": "all", "seed": seed} | {
+                "value": 0.01,
+                "distance": "cosine",
+            }
+
+
+def scores(seed: int, split: str, method: str):
+    place = {**BASE, "split": split, "method": method, "subset": "all", "seed": seed, "distance": "cosine"}
+    pairs = {}
+    for query, gallery in itertools.product(WIDTHS, WIDTHS):
+        if method in WHOLE_MATRIX or gallery in (query, 1.0):
+            # A narrow query gains two points on the full gallery.
+            gained = 0.02 if gallery == 1 and query != 1 else 0.0
+            pairs[query, gallery] = self_test(method, query) + gained + 0.001 * seed * (1 + METHODS.index(method))
+    for (query, gallery), value in pairs.items():
+        for metric in METRICS:
+            yield place | {
+                "query_model": f"{query:g}",
+                "gallery_model": f"{gallery:g}",
+                "metric": metric,
+                "value": value,
+            }
+    own = np.mean([pairs[width, width] for width in WIDTHS])
+    full = np.mean([pairs[width, 1.0] for width in WIDTHS[:-1]])
+    for gallery, value in ((OWN_GALLERIES, own), (FULL_GALLERY, full)):
+        for metric in METRICS:
+            yield place | {"query_model": MEAN, "gallery_model": gallery, "metric": metric, "value": value}
+
+
+def costs(seed: int, split: str, method: str):
+    place = {**BASE, "split": split, "method": method, "seed": seed}
+    for width in WIDTHS:
+        for metric, value in (("parameters", 80_000 * width), ("flops", 2e7 * width)):
+            yield place | {"query_model": f"{width:g}", "metric": metric, "value": value}
+    yield place | {"metric": "training_seconds", "value": 600.0 + 60 * METHODS.index(method)}
+
+
+def gradients(seed: int, split: str, method: str):
+    place = {**BASE, "split": split, "method": method, "seed": seed}
+    level = 0.1 if SWITCHABLE[method][1] == "none" else 0.02
+    for epoch in range(1, EPOCHS + 1):
+        at = place | {"x_name": EPOCH, "x": epoch}
+        for width in WIDTHS:
+            for metric in ("gradient norm", "uncertainty", "hurt"):
+                yield at | {"query_model": f"{width:g}", "metric": metric, "value": level * epoch * width}
+        for first, second in itertools.combinations(NAMES, 2):
+            for metric in ("cosine", "conflicts"):
+                yield at | {"query_model": first, "gallery_model": second, "metric": metric, "value": level * epoch}
+        yield at | {"metric": "hurt any", "value": level * epoch}
+        yield at | {"metric": "conflicts", "value": level * epoch}
+    for metric in ("hurt any", "hurt", "conflicts"):
+        yield place | {"metric": metric, "value": 2 * level}
+    for number, tensor in enumerate(TENSORS):
+        own = {"metric": "conflicts", "x_name": "tensor", "x": number, "variant": tensor, "value": 0.3 + 0.1 * number}
+        yield place | own
+
+
+@pytest.fixture(scope="module")
+def study() -> Rows:
+    sidecar = {f"study/cifar100/{seed}": {"made_from": {}} for seed in range(3)}
+    return Rows(table([row for seed in range(3) for row in of_seed(seed)]), sidecar)
+
+
+def test_self_tests_by_width_and_their_mean(study):
+    lines = sfsc_tables.self_test_table(study).set_index("method")
+    assert list(lines.index) == list(METHODS)
+    for method in METHODS:
+        shift = 0.001 * (1 + METHODS.index(method))  # the second of three seeds is the mean
+        for width in WIDTHS:
+            assert lines.loc[method, f"{width:g} (%)"].startswith(f"{100 * (self_test(method, width) + shift):.1f}")
+        mean = np.mean([self_test(method, width) for width in WIDTHS]) + shift
+        assert lines.loc[method, "mean (%)"].startswith(f"{100 * mean:.1f}")
+    assert set(lines["n"]) == {3}
+    assert list(sfsc_tables.self_test_table(study, split="open-set")["method"]) == list(OPEN)
+
+
+def test_cross_tests_say_whether_the_full_gallery_pays(study):
+    lines = sfsc_tables.cross_test_table(study).set_index("method")
+    for method in METHODS:
+        assert lines.loc[method, "0.25: on full − on its own (points)"].startswith("+2.0")
+        shift = 0.001 * (1 + METHODS.index(method))
+        expected = 100 * (self_test(method, 0.5) + 0.02 + shift)
+        assert lines.loc[method, "0.5 on full (%)"].startswith(f"{expected:.1f}")
+    assert "1 on full (%)" not in lines
+
+
+def test_the_ablation_is_paired_with_bct_s(study):
+    lines = sfsc_tables.ablation_table(study).set_index("switchable network")
+    assert list(lines.index) == list(sfsc_tables.ABLATION)
+    gained = {words: METHODS.index(m) - METHODS.index("BCT-S") for words, m in sfsc_tables.ABLATION.items()}
+    for words, steps in gained.items():
+        shown = lines.loc[words, "self-test, rank 1: against BCT-S (points)"]
+        # A step in the list is a point, and a tenth more by the seeds.
+        assert shown == ("" if not steps else shown)
+        assert not steps or shown.startswith(f"{1.1 * steps:+.1f}")
+
+
+def test_sizes_and_costs(study):
+    sizes = sfsc_tables.size_table(study).set_index("width")
+    assert sizes.loc["0.25", "parameters"] == "20,000"
+    assert sizes.loc["0.5", "of the full model's (%)"] == "50"
+    assert sizes.loc["1", "operations an image (MFLOPs)"] == "20.00"
+    training = sfsc_tables.training_table(study).set_index("method")
+    assert training.loc["independent", "to independent"] == "1.00"
+    assert training.loc["joint", "to independent"] == f"{(600 + 60 * METHODS.index('joint')) / 600:.2f}"
+    assert training.loc["independent", "all widths"] == "10.0 minutes"
+
+
+def test_conflicts_over_all_tensors_and_tensor_by_tensor(study):
+    lines = sfsc_tables.conflict_table(study).set_index("method")
+    assert list(lines.index) == list(SWITCHABLE)
+    assert lines.loc["BCT-S", "pairs that conflict (%)"].startswith("20.0")
+    assert lines.loc["SFSC", "updates that hurt any width (%)"].startswith("4.0")
+    assert lines.loc["BCT-S", "pairs that conflict, worst epoch (%)"] == "30.0 (epoch 3)"
+    tensors = sfsc_tables.tensor_table(study)
+    assert list(tensors["tensor"]) == ["trunk.0", "classifier"]
+    assert list(tensors["SFSC: pairs that conflict (%)"]) == ["30.0", "40.0"]
+
+
+def test_the_tuning_table_marks_the_values_that_the_run_has():
+    run = settings({"profile": "study"}, Knobs)
+    records = []
+    for number, candidate in enumerate(sfsc_tuning.candidates()):
+        variant = "" if candidate.scale is None else f"{candidate.scale:g}"
+        place = {**BASE, "chapter": "sfsc_tuning", "method": candidate.method, "variant": variant, "seed": 100}
+        place |= {"x_name": "learning rate", "x": candidate.rate, "query_model": MEAN, "metric": "cmc@1"}
+        for gallery, value in ((OWN_GALLERIES, 0.3), (FULL_GALLERY, 0.2)):
+            records.append(place | {"gallery_model": gallery, "value": value + 0.001 * number})
+    lines = sfsc_tables.tuning_table(Rows(table(records), {}), run)
+    assert len(lines) == len(sfsc_tuning.candidates())
+    chosen = lines[lines["chosen"] == "yes"].set_index("method")
+    assert sorted(chosen.index) == sorted(sfsc_tuning.TUNED)
+    for method, line in chosen.iterrows():
+        assert line["learning rate"] == f"{run.knobs.learning_rate(method):g}"
+    place = sfsc_tuning.candidates().index(sfsc_tuning.Candidate("joint", 0.1))
+    joint = lines[(lines["method"] == "joint") & (lines["learning rate"] == "0.1")].iloc[0]
+    assert joint["mean of both (%)"] == f"{25 + 0.1 * place:.2f}"
+
+
+def test_the_worked_examples_are_what_the_formulas_give():
+    lines = sfsc_tables.evidence_example().set_index("the model is")
+    # ψ(3) − ψ(1) = 1 + 1/2: without evidence the expected cross-entropy of a uniform guess over three classes.
+    assert lines.loc["no evidence for any class"].tolist()[1:] == ["1.000", "1.500", "0.000"]
+    losses = lines["loss"].astype(float)
+    assert losses["right and sure"] < losses["undecided"] < losses["wrong and sure"]
+    plain, projected = sfsc_tables.projection_example().to_dict("records")
+    assert (plain["update: their sum"], plain["update · g2"]) == ("(3, 1)", "-2")
+    assert (projected["g1"], projected["g2"], projected["update · g2"]) == ("(2, 2)", "(0, 1)", "1")
+
+
+def test_heat_maps_have_a_cell_for_every_pair_of_widths(study):
+    figure = sfsc.matrices(study)
+    heat = [axis for axis in figure.axes if axis.get_title() in WHOLE_MATRIX]
+    assert [axis.get_title() for axis in heat] == ["BCT-S", "SFSC"]
+    for axis in heat:
+        shown = [float(text.get_text()) for text in axis.texts]
+        assert len(shown) == len(WIDTHS) ** 2
+        method, shift = axis.get_title(), 0.001 * (1 + METHODS.index(axis.get_title()))
+        assert shown[0] == pytest.approx(100 * (self_test(method, 0.25) + shift), abs=0.051)
+        assert shown[2] == pytest.approx(100 * (self_test(method, 0.25) + 0.02 + shift), abs=0.051)
+
+
+def test_operations_have_a_line_for_every_method_of_the_first_table(study):
+    own, full = sfsc.against_operations(study).axes
+    for axis, gained in ((own, 0.0), (full, 0.02)):
+        lines = {line.get_label(): line for line in axis.lines}
+        assert list(lines) == list(sfsc.SHOWN)
+        assert list(lines["SFSC"].get_xdata()) == [5.0, 10.0, 20.0]
+        expected = 100 * (self_test("SFSC", 0.25) + gained + 0.001 * (1 + METHODS.index("SFSC")))
+        assert lines["SFSC"].get_ydata()[0] == pytest.approx(expected)
+    looks = {(line.get_color(), line.get_marker()) for line in own.lines}
+    assert len(looks) == len(own.lines)
+
+
+def test_conflicts_are_drawn_by_epoch(study):
+    cosine, conflicts, hurt = sfsc.conflicts(study).axes
+    for axis, last in ((cosine, 0.3), (conflicts, 30.0), (hurt, 30.0)):
+        line = next(line for line in axis.lines if line.get_label() == "BCT-S")
+        assert list(line.get_xdata()) == [1, 2, 3]
+        assert line.get_ydata()[-1] == pytest.approx(last)
+
+
+def test_priorities_have_a_line_for_every_width(study):
+    axes = sfsc.priorities(study).axes
+    assert len(axes) == 6
+    for axis in axes:
+        marked = [line for line in axis.lines if line.get_marker() not in ("None", None, "")]
+        assert len(marked) == len(WIDTHS)
+
+
+def test_every_claim_of_the_chapter_finds_its_rows(study):
+    for claim in claims.load("sfsc"):
+        judged = claims.judge(claim, study, "study", "cifar100")
+        assert judged.verdict is not None, claim.id
+        assert judged.verdict.links[0].n == 3
