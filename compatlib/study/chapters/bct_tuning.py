@@ -24,7 +24,7 @@ CHAPTER = "bct_tuning"
 WEIGHTS = {
     "L2": (1.0, 10.0, 100.0),
     "CE + distance": (1.0, 3.0, 10.0),
-    "triplet": (0.3, 1.0, 3.0),
+    "triplet": (0.3, 1.0, 3.0, 10.0),
     "triplet, raw": (0.1, 0.3, 1.0, 3.0),
     "contrastive": (0.3, 1.0, 3.0, 10.0),
     "distillation": (0.3, 1.0, 3.0, 10.0),
