@@ -145,6 +145,8 @@ def test_the_studys_weights_are_the_best_that_were_tried():
     assert best == {method: WEIGHTS[method] for method in best}
     assert {WEIGHTS[form] for form in FORMS} == {1.0}
     assert judged["BCT A"].idxmax() == 1.0
+    for method, weights in bct_tuning.WEIGHTS.items():
+        assert judged[method].idxmax() in weights[1:-1]  # a best at the grid's end would ask for more
 
 
 def test_none_of_its_models_is_published(measured):
