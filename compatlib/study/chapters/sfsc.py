@@ -16,7 +16,8 @@ from compatlib.study.switchable_rows import SwitchableTests, cost_rows, gradient
 from compatlib.study.switchables import APART, METHODS, ONE_TO_ONE, SPLITS, SwitchableKnobs, Trained
 
 CHAPTER = "sfsc"
-TABLES = ("S1", "S2", "open")  # S3 to S5 are drawn from what these measure
+# S1 is measured for every seed, the others for the sweeps' seeds; S3 to S5 are drawn from what these measure.
+TABLES = ("S1", "S2", "open")
 # Other readings of the projection: against the full model's gradient alone, or every tensor by itself.
 READINGS = ("SFSC, against the full model", "CE + projection, tensor by tensor", "SFSC, tensor by tensor")
 OF_TABLE = {
@@ -65,19 +66,20 @@ def version(run: Settings) -> dict[str, Any]:
     return sidecars.version_of(run, (__name__, *STUDY), measured_by=CODE, trained_by=TRAINED_BY)
 
 
-def wanted(run: Settings) -> list[tuple[str, str]]:
-    """(split, method) of the run's tables."""
-    found = [(split, method) for table in tables(run) for split, methods in [OF_TABLE[table]] for method in methods]
+def wanted(run: Settings, seed: int) -> list[tuple[str, str]]:
+    """(split, method) of the tables that a seed has a part in."""
+    own = [table for table in tables(run) if table == TABLES[0] or seed in run.sweep_seeds]
+    found = [(split, method) for table in own for split, methods in [OF_TABLE[table]] for method in methods]
     return sorted(found, key=lambda each: (list(SPLITS).index(each[0]), METHODS.index(each[1])))
 
 
 def tasks(run: Settings, seed: int) -> list[Task]:
     """What is to be trained for a seed: base models first, then what needs them or nothing."""
     found = []
-    for split in dict.fromkeys(split for split, _ in wanted(run)):
+    for split in dict.fromkeys(split for split, _ in wanted(run, seed)):
         role = SPLITS[split]
         found.append(Task(f"{role}, seed {seed}", partial(_train_base, run, role, seed), models.work(run, role)))
-    for split, method in wanted(run):
+    for split, method in wanted(run, seed):
         for what in switchables.trainings(run, method, split):
             name, stage = f"{switchables.name_of(what)}, seed {seed}", int(method == ONE_TO_ONE)
             found.append(Task(name, partial(_train, run, what, seed), switchables.work(run, what), stage))
@@ -93,10 +95,11 @@ def _train(run: Settings, what: Trained, seed: int, report: models.Report) -> bo
 
 
 def _records(tests: SwitchableTests) -> Iterator[dict[str, Any]]:
-    for split, method in wanted(tests.run):
+    planned = wanted(tests.run, tests.seed)
+    for split, method in planned:
         yield from method_rows(tests, method, split)
         yield from cost_rows(tests, method, split)
         yield from gradient_rows(tests, method, split)
-    for split in dict.fromkeys(split for split, _ in wanted(tests.run)):
+    for split in dict.fromkeys(split for split, _ in planned):
         labels = tests.images(split).labels
         yield from chance_rows(partial(tests.record, split=split), labels, {"all": np.ones(len(labels), bool)})

@@ -104,7 +104,7 @@ def conflicts(measured: Rows) -> Figure:
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].axhline(0, color=style.COLOURS[-1], linewidth=1)
     for axis in axes[1:]:
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, max(1, axis.get_ylim()[1]))
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
     return style.finished(figure)
 

@@ -23,10 +23,11 @@ OPEN = ("independent", "BCT-S", "SFSC")
 
 
 def run_with(**given):
-    """Ten classes of eight digits, four more to test each, two epochs."""
+    """Ten classes of eight digits, four more to test each, two epochs; seed 0 has no sweep."""
     chosen = settings({"profile": "smoke", "dataset": "digits", **given}, sfsc.Knobs)
     training = chosen.training.model_copy(update={"epochs": 2, "batch_size": 16})
-    sizes = {"classes": 10, "train_per_class": 8, "test_per_class": 4, "training": training, "seeds": (0, 1)}
+    sizes = {"classes": 10, "train_per_class": 8, "test_per_class": 4, "training": training}
+    sizes |= {"seeds": (0, 1), "sweep_seeds": (1,)}
     return chosen.model_copy(update=sizes | {"knobs": chosen.knobs.model_copy(update={"widths": WIDTHS})})
 
 
@@ -68,7 +69,8 @@ def test_every_method_has_the_pairs_of_widths_that_its_tables_show(measured):
             found = measured.rows.of(split=split, method=method, metric=metric)
             pairs = set(zip(found["query_model"], found["gallery_model"], strict=True))
             assert pairs == expected_pairs(method) | {(MEAN, OWN_GALLERIES), (MEAN, FULL_GALLERY)}
-            assert set(found["seed"]) == {0, 1}
+            is_swept = split == "open-set" or method in sfsc.OF_TABLE["S2"][1]
+            assert set(found["seed"]) == ({1} if is_swept else {0, 1})
     assert set(measured.rows.of(split="open-set")["method"]) == {*OPEN, "chance"}
 
 
@@ -166,23 +168,24 @@ def test_a_table_that_is_not_asked_for_is_not_measured(monkeypatch):
     monkeypatch.setattr(sfsc, "train_all", lambda tasks: planned.extend(task.name for task in tasks))
     monkeypatch.setattr(sfsc, "_records", lambda tests: iter(()))
     monkeypatch.setattr(sfsc.sidecars, "description", lambda *_: {})
-    sfsc.measure(run_with(tables="open").model_copy(update={"seeds": (3,)}))
-    assert any("open-set" in name for name in planned)  # S1 is always there
-    assert "BCT-S + uncertainty, seed 3" not in planned
+    sfsc.measure(run_with(tables="open").model_copy(update={"seeds": (1,)}))
+    assert "SFSC, open-set, seed 1" in planned
+    assert "SFSC, seed 1" in planned  # S1 is always there
+    assert "BCT-S + uncertainty, seed 1" not in planned
     assert len(planned) == len(set(planned))
 
 
 def test_base_models_come_before_what_is_held_against_them(run):
-    stages = {task.name: task.stage for task in sfsc.tasks(run, 0)}
-    assert {stages["new, seed 0"], stages["new_open, seed 0"], stages["SFSC, seed 0"]} == {0}
-    assert stages["one-to-one BCT 0.25, seed 0"] == 1
+    stages = {task.name: task.stage for task in sfsc.tasks(run, 1)}
+    assert {stages["new, seed 1"], stages["new_open, seed 1"], stages["SFSC, seed 1"]} == {0}
+    assert stages["one-to-one BCT 0.25, seed 1"] == 1
 
 
 def test_the_current_version_is_the_one_that_a_run_writes(run, measured):
     for seed in run.seeds:
         about = measured.rows.sidecar[f"smoke/digits/{seed}"]
         assert rows.made_by(about["made_from"], sfsc.version(run))
-    assert set(measured.base_models) == {f"{role}, seed {seed}" for role in ("new", "new_open") for seed in (0, 1)}
+    assert set(measured.base_models) == {"new, seed 0", "new, seed 1", "new_open, seed 1"}
     assert measured.to_publish == measured.models
 
 
