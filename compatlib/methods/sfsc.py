@@ -3,7 +3,7 @@
 One training yields sub-models φ_1 … φ_m of a switchable network (`models.slimmable`), which share their weights and one
 classifier and are compatible with one another. Trained together their gradients conflict, in magnitude and in
 direction. Two means against it: an evidential loss, by which a sub-model that is uncertain weighs less, and a
-projection, which takes out of each sub-model's gradient what would hurt another.
+projection, which takes out of each sub-model's gradient, one after the other, what would hurt another.
 
 The paper's tables and schedule could not be read; the forms here are those of a third party's published
 re-implementation, the departures are said to be ours.

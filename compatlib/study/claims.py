@@ -108,14 +108,15 @@ def load(chapter: str | None = None, path: Path = CLAIMS_FILE) -> list[Claim]:
 def judge(claim: Claim, measured: Rows, profile: str, dataset: str, current: Mapping[str, Any] | None = None) -> Judged:
     """The verdict on a claim from the rows of one profile and data set; rows of different ones are never pooled.
 
-    A claim whose rows are missing is not measured. Rows made by different code or settings are not paired either, see
-    `Rows.comparable`, which `current` is for; without it nothing is known to be of an earlier version.
+    A claim whose rows are missing is not measured; one of whose cells some have more seeds is judged over the seeds
+    that all have. Rows made by different code or settings are not paired either, see `Rows.comparable`, which `current`
+    is for; without it nothing is known to be of an earlier version.
     """
     own = measured.run(profile, dataset).comparable(current)
     is_earlier = bool(current) and not all(made_by(about["made_from"], current) for about in own.sidecar.values())
     try:
-        values = [own.by_seed(**cell) for cell in claim.cells()]
-        chance = _chance_level(claim, own) if claim.kind == "at_chance" else None
+        values = _of_common_seeds([own.by_seed(**cell) for cell in claim.cells()])
+        chance = _chance_level(claim, own)[values[0].index] if claim.kind == "at_chance" else None
         outcome = (
             _above(claim, values[0])
             if claim.kind == "above"
@@ -162,6 +163,14 @@ def _difference(link: Paired) -> str:
     """Mean and 95 % interval, as in "+8.9 [+8.1, +9.7]"; the mean alone for a single seed."""
     mean = f"{100 * link.mean:+.1f}"
     return mean if math.isnan(link.low) else f"{mean} [{100 * link.low:+.1f}, {100 * link.high:+.1f}]"
+
+
+def _of_common_seeds(cells: list[pd.Series]) -> list[pd.Series]:
+    """The cells' values of the seeds that all of them have: a sweep may be measured for some seeds only."""
+    common = sorted(set.intersection(*(set(cell.index) for cell in cells)))
+    if not common:
+        raise ValueError("no row has a seed in common with the other cells")
+    return [cell[common] for cell in cells]
 
 
 def _above(claim: Claim, values: pd.Series) -> Verdict:

@@ -268,7 +268,7 @@ def _word(width: float) -> str:
 
 
 def flops(backbone: nn.Module, images: torch.Tensor) -> int:
-    """Floating-point operations of one image's embedding, a product and its sum counted as two.
+    """Floating-point operations of one image's convolutions and linear maps, a product and its sum counted as two.
 
     Args:
         backbone: in eval mode.

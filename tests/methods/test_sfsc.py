@@ -15,7 +15,7 @@ from compatlib.data.augment import unchanged
 from compatlib.data.images import ImageSet
 from compatlib.methods import sfsc
 from compatlib.methods.bct_baselines import hardest_triplet
-from compatlib.methods.sfsc import conflict_weights, evidential_loss, full_conflict_weights
+from compatlib.methods.sfsc import conflict_weights, evidential_loss, full_conflict_weights, uncertainty
 from compatlib.models.classifiers import LinearClassifier
 from compatlib.models.resnet import Backbone, small_resnet
 from compatlib.models.slimmable import Slimmable, SwitchableBatchNorm
@@ -122,7 +122,9 @@ def test_what_a_step_saw():
     rows = torch.stack(rows)
     torch.testing.assert_close(step.gram, rows @ rows.T, atol=1e-5, rtol=1e-3)
     assert set(step.uncertainty) == {"1.0", "0.5", "0.25"}
-    assert all(0 < value < 1 for value in step.uncertainty.values())
+    for width, value in step.uncertainty.items():
+        logits = before[1](before[0].switch(float(width))(image_set().images))
+        assert value == pytest.approx(float(uncertainty(3.0 * logits.detach()).mean()), rel=1e-4)
 
 
 def test_conflicts_are_projected_out():

@@ -174,6 +174,14 @@ def test_fewer_than_three_seeds_are_inconclusive(seeds):
     assert ("[" in line["difference (points)"]) == (seeds == 2)
 
 
+def test_a_claim_is_judged_over_the_seeds_that_all_its_cells_have():
+    judged = judge(claim(), measured(a=[0.2, 0.3, 0.2, 0.2], b={1: 0.1, 3: 0.1, 4: 0.9}), "study", "cifar100").verdict
+    assert judged.links[0].differences == pytest.approx({1: 0.2, 3: 0.1})
+    chance = measured(a={1: 0.01, 2: 0.01}, chance=[0.01, 0.01, 0.01])
+    assert judge(claim(**CHANCE), chance, "study", "cifar100").verdict.links[0].n == 2
+    assert outcome(claim(), measured(a={0: 0.2}, b={1: 0.1})) is None
+
+
 # Nothing is pooled.
 
 
@@ -243,7 +251,6 @@ def test_a_claim_whose_rows_are_missing_is_not_measured(missing):
     ("the_claim", "the_rows", "words"),
     [
         (claim(shared={"metric": "cmc@1"}), [cell(0, 0.1, query_model="a", subset=s) for s in "xy"], r"\['subset'\]"),
-        (claim(), [cell(seed, 0.1, query_model=name) for name, seed in zip("aab", (0, 1, 0), strict=True)], "seeds"),
         (claim(), [cell(0, math.nan, query_model=name) for name in "ab"], "nan"),
     ],
 )

@@ -92,6 +92,7 @@ def test_the_profiles_values_are_knobs_of_their_chapters(name):
         for knob, value in values.items():
             found = getattr(run.knobs, knob)
             found = found.model_dump() if hasattr(found, "model_dump") else found
+            found = list(found) if isinstance(found, tuple) else found
             assert found == value if not isinstance(value, dict) else value.items() <= found.items()
 
 

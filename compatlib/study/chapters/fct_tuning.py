@@ -1,8 +1,8 @@
 """Tuning for the chapter *FCT*: the recipes of side-information and of the transformation, on held-out training images.
 
-One value at a time is changed from where the profile has this tuning start; what was chosen by it are the chapter's own
-values in the same profile. Both transformations, without and with side-information, have one recipe, the best at rank 1
-of new / h(old) in the mean over both and over both distances. Test images have no part in it.
+A profile says where this tuning starts, and one value at a time is changed from there. What was chosen by it are the
+chapter's own values in the same profile. Both transformations, without and with side-information, have one recipe, the
+best at rank 1 of new / h(old) in the mean over both and over both distances. Test images have no part in it.
 """
 
 import time

@@ -82,7 +82,7 @@ def tasks(run: Settings, seed: int) -> list[Task]:
     for split, method in wanted(run, seed):
         for what in switchables.trainings(run, method, split):
             name, stage = f"{switchables.name_of(what)}, seed {seed}", int(method == ONE_TO_ONE)
-            found.append(Task(name, partial(_train, run, what, seed), switchables.work(run, what), stage))
+            found.append(Task(name, partial(train, run, what, seed), switchables.work(run, what), stage))
     return found
 
 
@@ -90,7 +90,8 @@ def _train_base(run: Settings, role: str, seed: int, report: models.Report) -> b
     return models.base_model(run, role, seed, report=report)[1]
 
 
-def _train(run: Settings, what: Trained, seed: int, report: models.Report) -> bool:
+def train(run: Settings, what: Trained, seed: int, report: models.Report) -> bool:
+    """Carry out a training or find what it gave; whether it was carried out."""
     return switchables.made(run, what, seed, report=report)[1]
 
 

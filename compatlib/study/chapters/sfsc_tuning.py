@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from compatlib.study import models, rows, sidecars, switchables, tuning
+from compatlib.study import rows, sidecars, switchables, tuning
 from compatlib.study.chapters import sfsc
 from compatlib.study.parallel import Task, train_all
 from compatlib.study.settings import Settings
@@ -27,7 +27,7 @@ LOGIT_SCALES = (1.0, 4.0, 16.0)
 
 
 class Knobs(sfsc.Knobs):
-    """What is not tuned; a profile's values for the chapter, which were chosen by this, have no part here."""
+    """What is not tuned, such as the widths; a profile's own for this tuning, not those that were chosen by it."""
 
     chapter: ClassVar[str] = CHAPTER
 
@@ -39,6 +39,11 @@ class Candidate:
     method: str
     rate: float
     scale: float | None = None
+
+    @property
+    def name(self) -> str:
+        """For people, progress and sidecars."""
+        return f"{self.method}, rate {self.rate:g}" + ("" if self.scale is None else f", logit scale {self.scale:g}")
 
     def run(self, run: Settings) -> Settings:
         """The run with this candidate's values."""
@@ -61,7 +66,7 @@ def version(run: Settings) -> dict[str, Any]:
     """Settings and code that decide this run's rows, besides seed and data."""
     modules = (__name__, tuning.__name__, *sfsc.STUDY)
     return sidecars.version_of(
-        tuning.validation(run, shortened=3), modules, measured_by=sfsc.CODE, trained_by=sfsc.TRAINED_BY
+        tuning.validation(run, shortened=3), modules, measured_by=sfsc.CODE, trained_by=switchables.SWITCHABLE_MODULES
     )
 
 
@@ -90,7 +95,7 @@ def measure(run: Settings) -> Tuned:
             place = {"variant": "" if candidate.scale is None else f"{candidate.scale:g}"}
             place |= {"x_name": "learning rate", "x": candidate.rate}
             records += [record | place for record in method_rows(tests, candidate.method, "closed")]
-            found |= {f"{name}, {candidate}": artifact for name, artifact in tests.artifacts.items()}
+            (found[candidate.name],) = tests.artifacts.values()
         about = sidecars.description(tuned, version(run), found, time.monotonic() - begun)
         sidecar[f"{run.profile}/{run.dataset}/{seed}"] = about
     return Tuned(rows.Rows(rows.table(records), sidecar), {})
@@ -98,9 +103,4 @@ def measure(run: Settings) -> Tuned:
 
 def _task(tuned: Settings, candidate: Candidate, seed: int) -> Task:
     run, what = candidate.run(tuned), Trained(candidate.method)
-    name = f"{candidate.method}, rate {candidate.rate:g}, scale {candidate.scale}, seed {seed}"
-    return Task(name, partial(_train, run, what, seed), switchables.work(run, what))
-
-
-def _train(run: Settings, what: Trained, seed: int, report: models.Report) -> bool:
-    return switchables.made(run, what, seed, report=report)[1]
+    return Task(f"{candidate.name}, seed {seed}", partial(sfsc.train, run, what, seed), switchables.work(run, what))

@@ -9,7 +9,8 @@ from compatlib.data import sources
 from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import evaluate
 from compatlib.study import models, rows, sidecars
-from compatlib.study.chapters import bct, bct_tuning
+from compatlib.study.chapters import bct, bct_tuning, fct
+from compatlib.study.digests import module_digest
 from compatlib.study.settings import settings
 from compatlib.study.upgrade_rows import FORMS
 from compatlib.study.upgrades import METHODS, Upgrade, model_of, name_of
@@ -147,6 +148,13 @@ def test_the_studys_weights_are_the_best_that_were_tried():
     assert judged["BCT A"].idxmax() == 1.0
     for method, weights in bct_tuning.WEIGHTS.items():
         assert judged[method].idxmax() in weights[1:-1]  # a best at the grid's end would ask for more
+
+
+def test_a_weight_that_is_chosen_marks_the_rows_of_chapters_and_not_the_tunings(run):
+    weights = module_digest("compatlib.study.weights")
+    assert weights in bct.version(run)["code"]
+    assert weights in fct.version(run)["code"]
+    assert weights not in bct_tuning.version(run)["code"]
 
 
 def test_none_of_its_models_is_published(measured):

@@ -140,6 +140,15 @@ def test_statistics_are_those_that_the_training_kept(run, measured, found_only):
                 found = measured.rows.of(**where, metric=metric, query_model=name, x_name=EPOCH, seed=1)
                 assert found.sort_values("x")["value"].tolist() == pytest.approx(values[:, place].tolist(), abs=1e-5)
         pairs = ((0, 1), (0, 2), (1, 2))
+        by_place = ("1", "0.5", "0.25")
+        for (i, j), (metric, values) in itertools.product(
+            pairs, (("cosine", statistics.cosine), ("conflicts", statistics.conflicts))
+        ):
+            pair = {"query_model": by_place[j], "gallery_model": by_place[i], "seed": 1}
+            found = measured.rows.of(**where, metric=metric, x_name=EPOCH, **pair).sort_values("x")
+            assert found["value"].tolist() == pytest.approx(values[:, i, j].tolist(), abs=1e-5)
+        row = measured.rows.by_seed(**where, metric="hurt", x_name="")
+        assert row[1] == pytest.approx(float(statistics.hurt.mean()), abs=1e-5)
         share = np.mean([float(statistics.conflicts[:, i, j].mean()) for i, j in pairs])
         row = measured.rows.by_seed(**where, metric="conflicts", x_name="", query_model="")
         assert row[1] == pytest.approx(share, abs=1e-5)

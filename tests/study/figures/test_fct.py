@@ -31,7 +31,13 @@ LEVELS = {
     (WITHOUT, "h(old)", "h(old)"): 0.38,
     (WITH, "h(old)", "h(old)"): 0.41,
 }
-SIDES = {("none", 0): 0.40, ("SimCLR", 64): 0.42, ("SimCLR", 128): 0.43, ("autoencoder", 128): 0.41}
+SIDES = {
+    ("none", 0): 0.40,
+    ("SimCLR", 64): 0.42,
+    ("SimCLR", 128): 0.43,
+    ("autoencoder", 128): 0.41,
+    ("supervised", 128): 0.4,
+}
 AREAS = {
     ("FCT", "random"): 0.44,
     ("FCT", "distance"): 0.47,
@@ -184,8 +190,9 @@ def test_side_information_is_held_against_none(study):
         ("SimCLR", "64"),
         ("SimCLR", "128"),
         ("autoencoder", "128"),
+        ("supervised", "128"),
     ]
-    assert [text[:4] for text in lines["euclidean: gain at rank 1 (points)"]] == ["", "+2.0", "+3.0", "+1.0"]
+    assert [text[:4] for text in lines["euclidean: gain at rank 1 (points)"]] == ["", "+2.0", "+3.0", "+1.0", "+0.0"]
     assert lines["alone, cosine: rank 1 (%)"].tolist()[0] == ""
     assert lines["alone, cosine: rank 1 (%)"].tolist()[1].startswith("23.0")
 
