@@ -147,13 +147,13 @@ def conflict_table(measured: Rows) -> pd.DataFrame:
 
 
 def tensor_table(measured: Rows) -> pd.DataFrame:
-    """Share of steps in which a pair of widths conflicts, tensor by tensor: what a sum over all of them hides."""
+    """By method, the share of pairs of widths that conflict, tensor by tensor: what a sum over all of them hides."""
     found = measured.of(split="closed", metric="conflicts", x_name="tensor")
     methods = [method for method in SWITCHABLE if method in set(found["method"])]
     means = found.pivot_table(index=["x", "variant"], columns="method", values="value")
     return pd.DataFrame(
         {"tensor": tensor.removesuffix(".weight")}
-        | {f"{method}: pairs that conflict (%)": f"{100 * line[method]:.1f}" for method in methods}
+        | {f"{method} (%)": f"{100 * line[method]:.1f}" for method in methods}
         for (_, tensor), line in means.iterrows()
     )
 

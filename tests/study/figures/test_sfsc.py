@@ -171,7 +171,7 @@ def test_conflicts_over_all_tensors_and_tensor_by_tensor(study):
     assert lines.loc["BCT-S", "pairs that conflict, worst epoch (%)"] == "30.0 (epoch 3)"
     tensors = sfsc_tables.tensor_table(study)
     assert list(tensors["tensor"]) == ["trunk.0", "classifier"]
-    assert list(tensors["SFSC: pairs that conflict (%)"]) == ["30.0", "40.0"]
+    assert list(tensors["SFSC (%)"]) == ["30.0", "40.0"]
 
 
 def test_the_tuning_table_marks_the_values_that_the_run_has():
