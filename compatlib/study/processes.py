@@ -77,17 +77,23 @@ def run_group(command: Sequence[str], *, folder: Path, environment: Mapping[str,
     Returns:
         The command's exit status, or 130 when it was interrupted.
     """
-    signals = {number: signal.signal(number, _interrupt) for number in (signal.SIGINT, signal.SIGTERM)}
-    process = subprocess.Popen(
-        command, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL, pass_fds=(lock,), start_new_session=True
-    )
+    early: list[int] = []  # interrupts that came while the command was being started, which must not leave it behind
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    signals = {number: signal.signal(number, lambda received, _: early.append(received)) for number in numbers}
+    options = {"cwd": folder, "env": dict(environment), "stdin": subprocess.DEVNULL, "pass_fds": (lock,)}
     try:
-        return process.wait()
-    except KeyboardInterrupt:
-        for number in signals:
-            signal.signal(number, signal.SIG_IGN)
-        _end_group(process)
-        return 130
+        process = subprocess.Popen(command, start_new_session=True, **options)
+        try:
+            for number in signals:
+                signal.signal(number, _interrupt)
+            if early:
+                raise KeyboardInterrupt
+            return process.wait()
+        except KeyboardInterrupt:
+            for number in signals:
+                signal.signal(number, signal.SIG_IGN)
+            _end_group(process)
+            return 130
     finally:
         for number, handler in signals.items():
             signal.signal(number, handler)
@@ -104,8 +110,8 @@ def _end_group(process: subprocess.Popen) -> None:
             os.killpg(process.pid, number)
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline:
-            process.poll()
             if not _has_members(process.pid):
+                process.wait()  # it has ended, and is taken note of
                 return
             time.sleep(0.05)
 
