@@ -12,11 +12,12 @@ import torch
 from compatlib.data.images import ImageSet
 from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import Retrieval, evaluate
-from compatlib.study import models, switchables
+from compatlib.study import models, switchable_models, switchables
 from compatlib.study.artifacts import Artifact
 from compatlib.study.scoring import named, score_rows
 from compatlib.study.settings import Settings
-from compatlib.study.switchables import APART, BCT_S, SFSC, SPLITS, SWITCHABLE, Made
+from compatlib.study.switchable_models import Made
+from compatlib.study.switchables import APART, BCT_S, SFSC, SPLITS, SWITCHABLE
 
 WHOLE_MATRIX = (BCT_S, SFSC)  # of the others each width is tested on itself and on the full model's gallery
 FULL = 1.0
@@ -49,7 +50,7 @@ class SwitchableTests:
                 self.artifacts[role] = full.artifact
                 found.append(Made({FULL: full.backbone}, full.artifact))
             for what in switchables.trainings(self.run, method, split):
-                made = switchables.made(self.run, what, self.seed)[0]
+                made = switchable_models.made(self.run, what, self.seed)[0]
                 self.artifacts[switchables.name_of(what)] = made.artifact
                 found.append(made)
             self._made[method, split] = found
@@ -109,7 +110,7 @@ def cost_rows(tests: SwitchableTests, method: str, split: str) -> Iterator[dict[
     for width, backbone in tests.backbones(method, split).items():
         own = partial(record, query_model=f"{width:g}")
         yield own(metric="parameters", value=float(sum(each.numel() for each in backbone.parameters())))
-        yield own(metric="flops", value=float(switchables.flops(backbone, one)))
+        yield own(metric="flops", value=float(switchable_models.flops(backbone, one)))
     seconds = sum(made.artifact.about["cost"]["seconds"] for made in tests.made(method, split))
     yield record(metric="training_seconds", value=seconds)
 

@@ -9,10 +9,11 @@ from torch import nn
 from compatlib.embedding import embed
 from compatlib.methods import bct, independent, sfsc
 from compatlib.models.slimmable import Slimmable
-from compatlib.study import models, switchables
+from compatlib.study import models, switchable_models, switchables
 from compatlib.study.chapters.sfsc import Knobs
 from compatlib.study.settings import settings
-from compatlib.study.switchables import APART, METHODS, SWITCHABLE, Trained, made, name_of, trainings, work
+from compatlib.study.switchable_models import made
+from compatlib.study.switchables import APART, METHODS, SWITCHABLE, Trained, name_of, trainings, work
 from compatlib.training import initialised
 
 WIDTHS = (0.25, 0.5, 1.0)
@@ -159,7 +160,7 @@ def key(run, what) -> str:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(models, "base_model", lambda *_, **__: full)
-        patch.setattr(switchables.artifacts, "load_or_fit", stop)
+        patch.setattr(switchable_models.artifacts, "load_or_fit", stop)
         with pytest.raises(StoppedError):
             made(run, what, 0)
     return found[0]
@@ -206,4 +207,4 @@ def test_operations_are_those_of_the_layers():
     """A convolution's and a linear map's products and sums, counted by hand."""
     network = nn.Sequential(nn.Conv2d(3, 4, 3, bias=False), nn.Flatten(), nn.Linear(4 * 6 * 6, 5, bias=False))
     images = torch.zeros(1, 3, 8, 8)
-    assert switchables.flops(network, images) == 2 * (4 * 3 * 9 * 36) + 2 * (144 * 5)
+    assert switchable_models.flops(network, images) == 2 * (4 * 3 * 9 * 36) + 2 * (144 * 5)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from compatlib.study import models, rows, sidecars, switchables
+from compatlib.study import models, rows, sidecars, switchable_models, switchables
 from compatlib.study.measured import Measured
 from compatlib.study.parallel import Task, train_all
 from compatlib.study.scoring import chance_rows
@@ -28,6 +28,7 @@ OF_TABLE = {
 STUDY = (
     "compatlib.study.gradient_statistics",
     "compatlib.study.scoring",
+    "compatlib.study.switchable_models",
     "compatlib.study.switchable_rows",
     "compatlib.study.switchables",
 )
@@ -37,7 +38,7 @@ CODE = (
     "compatlib.evaluation.chance",
     "compatlib.evaluation.retrieval",
 )
-TRAINED_BY = (*switchables.APART_MODULES, *switchables.SWITCHABLE_MODULES, "compatlib.methods.bct")
+TRAINED_BY = (*switchable_models.APART_MODULES, *switchable_models.SWITCHABLE_MODULES, "compatlib.methods.bct")
 
 
 class Knobs(TableKnobs, SwitchableKnobs):
@@ -92,7 +93,7 @@ def _train_base(run: Settings, role: str, seed: int, report: models.Report) -> b
 
 def train(run: Settings, what: Trained, seed: int, report: models.Report) -> bool:
     """Carry out a training or find what it gave; whether it was carried out."""
-    return switchables.made(run, what, seed, report=report)[1]
+    return switchable_models.made(run, what, seed, report=report)[1]
 
 
 def _records(tests: SwitchableTests) -> Iterator[dict[str, Any]]:

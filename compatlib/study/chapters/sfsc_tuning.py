@@ -16,6 +16,7 @@ from compatlib.study import rows, sidecars, switchables, tuning
 from compatlib.study.chapters import sfsc
 from compatlib.study.parallel import Task, train_all
 from compatlib.study.settings import Settings
+from compatlib.study.switchable_models import SWITCHABLE_MODULES
 from compatlib.study.switchable_rows import FULL_GALLERY, MEAN, OWN_GALLERIES, SwitchableTests, method_rows
 from compatlib.study.switchables import BCT_S, SWITCHABLE, Trained
 from compatlib.study.tuning import Tuned
@@ -54,8 +55,7 @@ class Candidate:
 
 def candidates() -> list[Candidate]:
     """Every loss with every rate, the evidential one with every scale too."""
-    plain = [Candidate(method, rate) for method in TUNED if _scales(method) == (None,) for rate in RATES]
-    return plain + [Candidate(m, rate, s) for m in TUNED for s in _scales(m) if s is not None for rate in RATES]
+    return [Candidate(method, rate, scale) for method in TUNED for scale in _scales(method) for rate in RATES]
 
 
 def _scales(method: str) -> tuple[float | None, ...]:
@@ -66,7 +66,7 @@ def version(run: Settings) -> dict[str, Any]:
     """Settings and code that decide this run's rows, besides seed and data."""
     modules = (__name__, tuning.__name__, *sfsc.STUDY)
     return sidecars.version_of(
-        tuning.validation(run, shortened=3), modules, measured_by=sfsc.CODE, trained_by=switchables.SWITCHABLE_MODULES
+        tuning.validation(run, shortened=3), modules, measured_by=sfsc.CODE, trained_by=SWITCHABLE_MODULES
     )
 
 
@@ -78,9 +78,8 @@ def judged(tuned: rows.Rows) -> pd.Series:
 
 def is_chosen(run: Settings, method: str, scale: str, rate: float) -> bool:
     """Whether a run trains the method with these values."""
-    candidate = Candidate(method, rate, float(scale) if scale else None)
     own = run.knobs
-    return own.learning_rate(method) == rate and candidate.scale in (None, own.logit_scale)
+    return own.learning_rate(method) == rate and (not scale or own.logit_scale == float(scale))
 
 
 def measure(run: Settings) -> Tuned:

@@ -10,7 +10,7 @@ from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import evaluate
 from compatlib.methods import bct, independent
 from compatlib.methods import sfsc as method_module
-from compatlib.study import models, rows, switchables
+from compatlib.study import models, rows, switchable_models, switchables
 from compatlib.study.chapters import sfsc
 from compatlib.study.settings import settings
 from compatlib.study.switchable_rows import EPOCH, FULL_GALLERY, MEAN, OWN_GALLERIES, WHOLE_MATRIX
@@ -55,7 +55,7 @@ def vectors(run, method: str, split: str, width: float, seed: int = 1) -> np.nda
     if method in APART and width == 1:
         return embed(models.base_model(run, switchables.SPLITS[split], seed)[0].backbone, test).numpy()
     what = Trained(method, split, width if method in APART else None)
-    return embed(switchables.made(run, what, seed)[0].backbones[width], test).numpy()
+    return embed(switchable_models.made(run, what, seed)[0].backbones[width], test).numpy()
 
 
 def expected_pairs(method: str) -> set[tuple[str, str]]:
@@ -104,7 +104,7 @@ def test_scores_are_those_of_an_evaluation_made_by_hand(run, measured, split, fo
 
 def test_sizes_are_those_of_the_stand_alone_models(run, measured, found_only):
     for method in METHODS:
-        made = [switchables.made(run, what, 1)[0] for what in switchables.trainings(run, method)]
+        made = [switchable_models.made(run, what, 1)[0] for what in switchables.trainings(run, method)]
         for width, backbone in {width: each for own in made for width, each in own.backbones.items()}.items():
             cell = {"split": "closed", "method": method, "query_model": f"{width:g}"}
             count = sum(parameter.numel() for parameter in backbone.parameters())
@@ -121,7 +121,7 @@ def test_sizes_are_those_of_the_stand_alone_models(run, measured, found_only):
 def test_the_cost_of_a_method_is_all_that_it_trains(run, measured, found_only):
     full = models.base_model(run, "new", 1)[0].artifact.about["cost"]["seconds"]
     for method in METHODS:
-        trained = [switchables.made(run, what, 1)[0] for what in switchables.trainings(run, method)]
+        trained = [switchable_models.made(run, what, 1)[0] for what in switchables.trainings(run, method)]
         seconds = sum(each.artifact.about["cost"]["seconds"] for each in trained) + (full if method in APART else 0)
         row = measured.rows.by_seed(split="closed", method=method, metric="training_seconds")
         assert row[1] == pytest.approx(seconds, abs=1e-5)
@@ -129,7 +129,7 @@ def test_the_cost_of_a_method_is_all_that_it_trains(run, measured, found_only):
 
 def test_statistics_are_those_that_the_training_kept(run, measured, found_only):
     for method in SWITCHABLE:
-        statistics = switchables.made(run, Trained(method), 1)[0].statistics
+        statistics = switchable_models.made(run, Trained(method), 1)[0].statistics
         where = {"split": "closed", "method": method}
         for place, name in enumerate(("1", "0.5", "0.25")):
             for metric, values in (
@@ -164,8 +164,8 @@ def test_statistics_are_those_that_the_training_kept(run, measured, found_only):
 
 
 def test_tensors_have_the_names_that_the_network_gives_them(run, measured, found_only):
-    network = switchables._network(run, Trained("SFSC"), 1, WIDTHS)
-    names = switchables.made(run, Trained("SFSC"), 1)[0].statistics.tensors
+    network = switchable_models._network(run, Trained("SFSC"), 1, WIDTHS)
+    names = switchable_models.made(run, Trained("SFSC"), 1)[0].statistics.tensors
     by_name = dict(network.backbone.named_parameters())
     for name, parameter in zip(names, network.shared_parameters(), strict=False):
         assert by_name[name] is parameter

@@ -5,7 +5,7 @@ import pytest
 from compatlib.data import sources
 from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import evaluate
-from compatlib.study import models, rows, switchables, tuning
+from compatlib.study import models, rows, switchable_models, tuning
 from compatlib.study.chapters import sfsc, sfsc_tuning
 from compatlib.study.chapters.sfsc_tuning import Candidate
 from compatlib.study.settings import settings
@@ -61,7 +61,7 @@ def test_a_row_is_the_score_of_an_evaluation_made_by_hand(run, measured):
     tuned = candidate.run(tuning.validation(run, shortened=3))
     assert (tuned.knobs.rate_evidential, tuned.knobs.logit_scale, tuned.training.epochs) == (0.1, 4.0, 1)
     held_out = models.test_images(tuned)
-    made, trained_now = switchables.made(tuned, Trained(candidate.method), 102)
+    made, trained_now = switchable_models.made(tuned, Trained(candidate.method), 102)
     assert not trained_now
     labels = held_out.labels.numpy()
     pair = (embed(made.backbones[width], held_out).numpy() for width in (0.5, 1.0))
