@@ -5,7 +5,6 @@ import itertools
 import numpy as np
 import pytest
 
-from compatlib.data import sources
 from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import evaluate
 from compatlib.study import models, rows, sidecars
@@ -32,26 +31,11 @@ def run():
 
 
 @pytest.fixture(scope="module")
-def measured(run, tmp_path_factory):
+def measured(run, tmp_path_factory, without_test_images):
     """Measured where no test image can be read."""
-    images, load = models.images, sources.load
-    images.cache_clear()
-
-    def no_test_images(dataset, split, *others, **options):
-        assert split != "test", "the tuning asks for test images"
-        return images(dataset, split, *others, **options)
-
-    def no_test_split(dataset, split, *others, **options):
-        assert split == "train", "the tuning reads test images"
-        return load(dataset, split, *others, **options)
-
-    with pytest.MonkeyPatch.context() as folder:
-        folder.setenv("COMPATLIB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
-        with pytest.MonkeyPatch.context() as poison:
-            poison.setattr(models, "images", no_test_images)
-            poison.setattr(sources, "load", no_test_split)
-            with pytest.raises(AssertionError, match="the tuning asks for test images"):
-                models.test_images(run)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPATLIB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
+        with without_test_images(run):
             outcome = bct_tuning.measure(run)
         yield outcome
 

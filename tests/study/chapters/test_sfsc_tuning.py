@@ -2,7 +2,6 @@
 
 import pytest
 
-from compatlib.data import sources
 from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import evaluate
 from compatlib.study import models, rows, switchable_models, tuning
@@ -25,23 +24,13 @@ def run():
 
 
 @pytest.fixture(scope="module")
-def measured(run, tmp_path_factory):
+def measured(run, tmp_path_factory, without_test_images):
     """Measured where no test image can be read."""
-    load = sources.load
-    models.images.cache_clear()
-
-    def no_test_split(dataset, split, *others, **options):
-        assert split == "train", "the tuning reads test images"
-        return load(dataset, split, *others, **options)
-
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPATLIB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
         patch.setattr(sfsc_tuning, "RATES", RATES)
         patch.setattr(sfsc_tuning, "LOGIT_SCALES", SCALES)
-        with pytest.MonkeyPatch.context() as poison:
-            poison.setattr(sources, "load", no_test_split)
-            with pytest.raises(AssertionError, match="the tuning reads test images"):
-                models.test_images(run)
+        with without_test_images(run):
             outcome = sfsc_tuning.measure(run)
         yield outcome
 
