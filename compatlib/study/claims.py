@@ -115,13 +115,9 @@ def judge(claim: Claim, measured: Rows, profile: str, dataset: str, current: Map
     own = measured.run(profile, dataset).comparable(current)
     is_earlier = bool(current) and not all(made_by(about["made_from"], current) for about in own.sidecar.values())
     try:
-        values = _of_common_seeds([own.by_seed(**cell) for cell in claim.cells()])
-        chance = _chance_level(claim, own)[values[0].index] if claim.kind == "at_chance" else None
-        outcome = (
-            _above(claim, values[0])
-            if claim.kind == "above"
-            else verdict(claim.kind, *values, margin=claim.margin, chance_level=chance)
-        )
+        cells = [own.by_seed(**cell) for cell in claim.cells()]
+        cells += [_chance_level(claim, own)] if claim.kind == "at_chance" else []
+        outcome = _verdict(claim, *_of_common_seeds(cells))
     except ValueError as error:
         if "no row has" not in str(error):
             raise ValueError(f"claim {claim.id}: {error}") from error
@@ -173,9 +169,13 @@ def _of_common_seeds(cells: list[pd.Series]) -> list[pd.Series]:
     return [cell[common] for cell in cells]
 
 
-def _above(claim: Claim, values: pd.Series) -> Verdict:
-    """A direction, against a bound that is the same for every seed."""
-    return verdict("direction", values, pd.Series(claim.margin, index=values.index))
+def _verdict(claim: Claim, *cells: pd.Series) -> Verdict:
+    """By the claim's kind; *above* is a direction against a bound that is the same for every seed."""
+    if claim.kind == "above":
+        return verdict("direction", *cells, pd.Series(claim.margin, index=cells[0].index))
+    if claim.kind == "at_chance":
+        return verdict(claim.kind, cells[0], margin=claim.margin, chance_level=cells[1])
+    return verdict(claim.kind, *cells, margin=claim.margin)
 
 
 def _chance_level(claim: Claim, own: Rows) -> pd.Series:

@@ -177,8 +177,8 @@ def test_fewer_than_three_seeds_are_inconclusive(seeds):
 def test_a_claim_is_judged_over_the_seeds_that_all_its_cells_have():
     judged = judge(claim(), measured(a=[0.2, 0.3, 0.2, 0.2], b={1: 0.1, 3: 0.1, 4: 0.9}), "study", "cifar100").verdict
     assert judged.links[0].differences == pytest.approx({1: 0.2, 3: 0.1})
-    chance = measured(a={1: 0.01, 2: 0.01}, chance=[0.01, 0.01, 0.01])
-    assert judge(claim(**CHANCE), chance, "study", "cifar100").verdict.links[0].n == 2
+    chance = measured(a={1: 0.01, 2: 0.01, 3: 0.01}, chance=[0.01, 0.01, 0.01])
+    assert list(judge(claim(**CHANCE), chance, "study", "cifar100").verdict.links[0].differences) == [1, 2]
     assert outcome(claim(), measured(a={0: 0.2}, b={1: 0.1})) is None
 
 
