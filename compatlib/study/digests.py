@@ -4,12 +4,15 @@ A digest is taken over syntax trees without docstrings and comments, so that wor
 model again. Imports are read from the source and never executed; a module that is imported by a name computed at
 run time (`importlib.import_module`) is not seen, and must be named by the caller.
 
+A digest is the same under every Python that can run the code, so that a model trained on another machine is found.
+
 Of the package that is running, the sources are read once, when this module is imported: a file that is edited while a
 run is at work must not be taken for the code that made the run's results.
 """
 
 import ast
 import hashlib
+import sys
 from collections.abc import Iterable, Iterator
 from functools import cache
 from pathlib import Path
@@ -17,6 +20,8 @@ from pathlib import Path
 import compatlib
 
 PACKAGE = "compatlib"
+# Python 3.13 leaves empty lists out of a dump unless it is told not to.
+_COMPLETE = {"show_empty": True} if sys.version_info >= (3, 13) else {}
 _RUNNING = {path: path.read_bytes() for path in Path(compatlib.__file__).parent.rglob("*.py")}
 
 
@@ -138,12 +143,25 @@ def _read(path: Path) -> tuple[str, tuple[tuple[int, str, str | None], ...]]:
 def _parse(source: bytes, name: str) -> tuple[str, tuple[tuple[int, str, str | None], ...]]:
     tree = ast.parse(source, filename=name)
     statements = tuple(_import_statements(tree))
-    dump = ast.dump(_WithoutDocstrings().visit(tree))
+    dump = ast.dump(_Canonical().visit(tree), **_COMPLETE)
     return hashlib.sha256(dump.encode()).hexdigest(), statements
 
 
-class _WithoutDocstrings(ast.NodeTransformer):
-    """Drops every statement that is a bare string: docstrings, and notes below an attribute."""
+class _Canonical(ast.NodeTransformer):
+    """Drops what is no code.
+
+    Those are bare strings (docstrings, and notes below an attribute), the empty lists of type parameters that functions
+    and classes have from Python 3.12 on, and the empty text that its first releases find at a format's end.
+    """
+
+    def generic_visit(self, node: ast.AST) -> ast.AST:
+        if getattr(node, "type_params", None) == []:
+            del node.type_params
+        return super().generic_visit(node)
+
+    def visit_JoinedStr(self, node: ast.JoinedStr) -> ast.AST:
+        node.values = [part for part in node.values if not (isinstance(part, ast.Constant) and part.value == "")]
+        return self.generic_visit(node)
 
     def visit_Expr(self, node: ast.Expr) -> ast.AST | None:
         is_text = isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
