@@ -25,9 +25,9 @@ from compatlib.study.tuning import Tuned
 CHAPTER = "fct_tuning"
 # Values by knob; a name with a dot is a value of a recipe.
 VALUES = {
-    "hidden_dim": (256, 512, 1024),
+    "hidden_dim": (128, 256, 512, 1024),
     "views": (2, 4, 8),
-    "transformation.epochs": (10, 20, 40),
+    "transformation.epochs": (10, 20, 40, 80),
     "transformation.learning_rate": (5e-4, 2e-3, 5e-3),
     "temperature": (0.1, 0.2, 0.5),
     "side.learning_rate": (0.1, 0.2, 0.4),

@@ -23,7 +23,7 @@ from compatlib.study.tuning import Tuned
 
 CHAPTER = "sfsc_tuning"
 TUNED = ("joint", "Asymmetric-S", BCT_S, "BCT-S + uncertainty")
-RATES = (0.05, 0.1, 0.2, 0.4)
+RATES = (0.05, 0.1, 0.2, 0.4, 0.8)
 LOGIT_SCALES = (1.0, 4.0, 16.0)
 
 
