@@ -6,7 +6,7 @@ import pytest
 
 from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import evaluate
-from compatlib.study import models, rows, transformations, tuning
+from compatlib.study import models, rows, sidecars, transformations, tuning
 from compatlib.study.chapters import fct, fct_tuning
 from compatlib.study.settings import settings
 from compatlib.study.transformation_rows import WITH, WITHOUT
@@ -128,3 +128,11 @@ def test_the_current_version_is_the_one_that_a_run_writes(run, measured):
     assert rows.made_by(about["made_from"], fct_tuning.version(run))
     assert about["made_from"]["settings"]["validation"] is True
     assert about["made_from"]["data"]["test"] == models.test_images(tuning.validation(run)).digest()
+
+
+def test_the_studys_recipe_is_the_best_that_was_tried():
+    judged = fct_tuning.judged(sidecars.published(fct_tuning, "study", "cifar100"))
+    run = settings({"profile": "study"}, fct.Knobs)
+    assert {knob: fct_tuning.value_of(run, knob) for knob in COMMITTED} == {
+        knob: judged[knob].idxmax() for knob in COMMITTED
+    }
