@@ -24,7 +24,6 @@ from compatlib.study.tuning import Tuned
 CHAPTER = "sfsc_tuning"
 TUNED = ("joint", "Asymmetric-S", BCT_S, "BCT-S + uncertainty")
 RATES = (0.05, 0.1, 0.2, 0.4, 0.8)
-FURTHER = {"joint": (1.6,), "Asymmetric-S": (1.6,)}  # where the best of these rates was the last
 LOGIT_SCALES = (1.0, 4.0, 16.0)
 
 
@@ -56,11 +55,7 @@ class Candidate:
 
 def candidates() -> list[Candidate]:
     """Every loss with every rate, the evidential one with every scale too."""
-    return [Candidate(method, rate, scale) for method in TUNED for scale in _scales(method) for rate in _rates(method)]
-
-
-def _rates(method: str) -> tuple[float, ...]:
-    return (*RATES, *FURTHER.get(method, ()))
+    return [Candidate(method, rate, scale) for method in TUNED for scale in _scales(method) for rate in RATES]
 
 
 def _scales(method: str) -> tuple[float | None, ...]:

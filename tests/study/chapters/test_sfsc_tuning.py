@@ -11,7 +11,7 @@ from compatlib.study.settings import settings
 from compatlib.study.switchable_rows import FULL_GALLERY, MEAN, OWN_GALLERIES
 from compatlib.study.switchables import SWITCHABLE, Trained
 
-RATES, SCALES, FURTHER = (0.1, 0.2), (1.0, 4.0), {"joint": (0.4,)}
+RATES, SCALES = (0.1, 0.2), (1.0, 4.0)
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +29,6 @@ def measured(run, tmp_path_factory, without_test_images):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("COMPATLIB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
         patch.setattr(sfsc_tuning, "RATES", RATES)
-        patch.setattr(sfsc_tuning, "FURTHER", FURTHER)
         patch.setattr(sfsc_tuning, "LOGIT_SCALES", SCALES)
         with without_test_images(run):
             outcome = sfsc_tuning.measure(run)
@@ -40,7 +39,6 @@ def test_every_loss_is_tried_with_every_rate_and_the_evidential_one_with_every_s
     found = measured.rows.of(query_model=MEAN, gallery_model=FULL_GALLERY, metric="cmc@1")
     tried = sorted(zip(found["method"], found["variant"], found["x"], strict=True))
     plain = [(method, "", rate) for method in ("joint", "Asymmetric-S", "BCT-S") for rate in RATES]
-    plain += [("joint", "", 0.4)]
     assert tried == sorted(plain + [("BCT-S + uncertainty", f"{s:g}", rate) for s in SCALES for rate in RATES])
     assert {SWITCHABLE[m][0] for m in sfsc_tuning.TUNED if m in SWITCHABLE} == {loss for loss, _ in SWITCHABLE.values()}
     assert set(measured.rows.frame["seed"]) == {102}
@@ -63,7 +61,7 @@ def test_a_row_is_the_score_of_an_evaluation_made_by_hand(run, measured):
 
 def test_the_best_is_the_best_mean_of_both_tests(measured):
     judged = sfsc_tuning.judged(measured.rows)
-    assert len(judged) == 3 * len(RATES) + 1 + len(RATES) * len(SCALES)
+    assert len(judged) == 3 * len(RATES) + len(RATES) * len(SCALES)
     for method, scale, rate in judged.index:
         cell = {"method": method, "variant": scale, "x": rate, "query_model": MEAN, "metric": "cmc@1"}
         both = [measured.rows.by_seed(**cell, gallery_model=g)[102] for g in (OWN_GALLERIES, FULL_GALLERY)]
