@@ -4,12 +4,12 @@ import pytest
 
 from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import evaluate
-from compatlib.study import models, rows, switchable_models, tuning
+from compatlib.study import models, rows, sidecars, switchable_models, tuning
 from compatlib.study.chapters import sfsc, sfsc_tuning
 from compatlib.study.chapters.sfsc_tuning import Candidate
 from compatlib.study.settings import settings
 from compatlib.study.switchable_rows import FULL_GALLERY, MEAN, OWN_GALLERIES
-from compatlib.study.switchables import SWITCHABLE, Trained
+from compatlib.study.switchables import BCT_S, SWITCHABLE, Trained
 
 RATES, SCALES = (0.1, 0.2), (1.0, 4.0)
 
@@ -86,3 +86,19 @@ def test_the_current_version_is_the_one_that_a_run_writes(run, measured):
     (about,) = measured.rows.sidecar.values()
     assert rows.made_by(about["made_from"], sfsc_tuning.version(run))
     assert about["made_from"]["settings"]["validation"] is True
+
+
+def test_the_studys_values_are_the_best_up_to_the_base_models_rate():
+    """Beyond it two baselines gain a little, as the page says."""
+    judged = sfsc_tuning.judged(sidecars.published(sfsc_tuning, "study", "cifar100"))
+    run = settings({"profile": "study"}, sfsc.Knobs)
+    gains = {}
+    for method in sfsc_tuning.TUNED:
+        tried = judged[method]
+        within = tried[tried.index.get_level_values("x") <= run.training.learning_rate]
+        assert sfsc_tuning.is_chosen(run, method, *within.idxmax())
+        gains[method] = tried.max() - within.max()
+    assert {method for method, gain in gains.items() if gain > 0} == {"joint", "Asymmetric-S"}
+    assert max(gains.values()) < 0.01
+    scales = sorted(float(scale) for scale in set(judged[BCT_S + " + uncertainty"].index.get_level_values("variant")))
+    assert run.knobs.logit_scale in scales[1:-1]
