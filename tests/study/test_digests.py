@@ -1,5 +1,6 @@
 """Digests of code: what a module executes when it is imported, and what counts as a change of it."""
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -140,11 +141,38 @@ def test_docstrings_of_functions_and_classes_do_not_change_the_digest(package):
     assert code_digest(["compatlib.up"], package_folder=package) == before
 
 
-def test_digest_is_the_same_under_every_python(package):
-    """Frozen, as Python 3.11, 3.12.1 and 3.13 have it: their trees of functions, classes and formats differ."""
-    code = "class A:\n    def f(self, x: int, *y) -> str:\n        return f'{x:>{self.width}} of {y}'\n"
-    (package / "up.py").write_text(code)
+CLASS = "class A:\n    def f(self, x: int, *y) -> str:\n        return f'{x:>{self.width}} of {y}'\n"
+
+
+def test_digest_is_frozen(package):
+    """As Python 3.11, 3.12.1 and 3.13 have it: their trees of functions, classes and formats differ."""
+    (package / "up.py").write_text(CLASS)
     assert code_digest(["compatlib.up"], package_folder=package) == FROZEN
+
+
+def test_what_later_pythons_add_to_a_tree_does_not_change_the_digest(package, monkeypatch):
+    """Empty lists of type parameters, and an empty text at a format's end."""
+    (package / "up.py").write_text(CLASS)
+    plain, parse, touched = code_digest(["compatlib.up"], package_folder=package), ast.parse, []
+
+    def later(*arguments, **options):
+        tree = parse(*arguments, **options)
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                node._fields, node.type_params = (*type(node)._fields, "type_params"), []
+                touched.append(node)
+            elif isinstance(node, ast.JoinedStr):
+                node.values.append(ast.Constant(""))
+                touched.append(node)
+        return tree
+
+    digests._parse.cache_clear()
+    monkeypatch.setattr(ast, "parse", later)
+    try:
+        assert code_digest(["compatlib.up"], package_folder=package) == plain
+    finally:
+        digests._parse.cache_clear()
+    assert len(touched) == 4  # the class, its function, the format and the width within it
 
 
 @pytest.mark.parametrize("changed", ["up.py", "inner/deep/leaf.py", "inner/__init__.py", "dotted.py", "untyped.py"])

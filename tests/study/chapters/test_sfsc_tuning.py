@@ -12,6 +12,7 @@ from compatlib.study.switchable_rows import FULL_GALLERY, MEAN, OWN_GALLERIES
 from compatlib.study.switchables import BCT_S, SWITCHABLE, Trained
 
 RATES, SCALES = (0.1, 0.2), (1.0, 4.0)
+CANDIDATES = {(c.method, "" if c.scale is None else f"{c.scale:g}", c.rate) for c in sfsc_tuning.candidates()}
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +93,7 @@ def test_the_studys_values_are_the_best_up_to_the_base_models_rate():
     """Beyond it two baselines gain a little, as the page says."""
     judged = sfsc_tuning.judged(sidecars.published(sfsc_tuning, "study", "cifar100"))
     run = settings({"profile": "study"}, sfsc.Knobs)
+    assert set(judged.index) == CANDIDATES
     gains = {}
     for method in sfsc_tuning.TUNED:
         tried = judged[method]
