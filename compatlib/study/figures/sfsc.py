@@ -17,7 +17,7 @@ from compatlib.study.switchables import BCT_S, INDEPENDENT, JOINT, ONE_TO_ONE, S
 
 # Table S1's methods; those of the ablation alone would lie upon them.
 SHOWN = (INDEPENDENT, ONE_TO_ONE, JOINT, "Asymmetric-S", BCT_S, "CE + projection", SFSC)
-PLAIN_AND_PROJECTED = (BCT_S, "CE + projection", "BCT-S + uncertainty", SFSC)
+GRADIENTS_SHOWN = ("Asymmetric-S", BCT_S, "CE + projection", "BCT-S + uncertainty", SFSC)
 
 
 def matrices(measured: Rows, metric: str = "cmc@1") -> Figure:
@@ -42,7 +42,10 @@ def matrices(measured: Rows, metric: str = "cmc@1") -> Figure:
 
 
 def against_operations(measured: Rows, metric: str = "cmc@1") -> Figure:
-    """Plot S5: self-test and cross-test of every width against its operations, all methods; mean over seeds."""
+    """Plot S5: self-test and cross-test of every width against its operations, all methods; mean over seeds.
+
+    Markers get smaller from method to method, as in `conflicts`.
+    """
     style.apply()
     widths = widths_of(measured)
     figure, axes = plt.subplots(1, 2, figsize=(11, 4.6), layout="constrained")
@@ -53,6 +56,7 @@ def against_operations(measured: Rows, metric: str = "cmc@1") -> Figure:
             measured.by_seed(**cell, query_model=f"{width:g}", metric="flops").mean() / 1e6 for width in widths
         ]
         look = {"color": style.COLOURS[number], "marker": style.MARKERS[number], "label": method}
+        look["markersize"] = 5 + len(methods) - 1 - number
         for axis, is_self in zip(axes, (True, False), strict=True):
             scores = [
                 100
@@ -65,7 +69,7 @@ def against_operations(measured: Rows, metric: str = "cmc@1") -> Figure:
                 )
                 for width in widths
             ]
-            axis.plot(operations, [each.mean() for each in scores], markersize=7, **look)
+            axis.plot(operations, [each.mean() for each in scores], **look)
             for place, each in zip(operations, scores, strict=True):
                 axis.scatter(np.full(len(each), place), each, s=9, color=look["color"], alpha=0.5)
     axes[0].set_title("on its own gallery")
@@ -83,7 +87,8 @@ def against_operations(measured: Rows, metric: str = "cmc@1") -> Figure:
 def conflicts(measured: Rows) -> Figure:
     """Plot S3: cosine of the widths' gradients, pairs that conflict, and updates that hurt some width, by epoch.
 
-    The mean over seeds, and over pairs where there are several; every seed as a thin line.
+    The mean over seeds, and over pairs where there are several; every seed as a thin line. Markers get smaller from
+    method to method: where nothing is projected the lines of two methods coincide.
     """
     style.apply()
     panels = {
@@ -91,21 +96,22 @@ def conflicts(measured: Rows) -> Figure:
         "pairs that conflict (%)": ("conflicts", 100.0),
         "updates that hurt a width (%)": ("hurt any", 100.0),
     }
-    methods = [method for method in PLAIN_AND_PROJECTED if method in methods_of(measured)]
+    methods = [method for method in GRADIENTS_SHOWN if method in methods_of(measured)]
     figure, axes = plt.subplots(1, len(panels), figsize=(12.5, 4.2), layout="constrained")
     for axis, (title, (metric, factor)) in zip(axes, panels.items(), strict=True):
         for number, method in enumerate(methods):
             found = measured.of(split="closed", method=method, metric=metric, x_name=EPOCH)
             # Conflicts are there pair by pair too; the mean over pairs has no models' names.
             found = found[found["query_model"] == ""] if metric == "conflicts" else found
-            _by_epoch(axis, found.assign(value=factor * found["value"]), number, method)
+            size = 5 + 2 * (len(methods) - 1 - number)
+            _by_epoch(axis, found.assign(value=factor * found["value"]), number, method, size)
         axis.set_title(title)
         axis.set_xlabel("epoch")
         axis.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes[0].axhline(0, color=style.COLOURS[-1], linewidth=1)
     for axis in axes[1:]:
         axis.set_ylim(0, max(1, axis.get_ylim()[1]))
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=len(methods), frameon=False)
     return style.finished(figure)
 
 
@@ -140,9 +146,9 @@ def priorities(measured: Rows) -> Figure:
     return style.finished(figure)
 
 
-def _by_epoch(axis: Axes, found: pd.DataFrame, number: int, label: str) -> None:
+def _by_epoch(axis: Axes, found: pd.DataFrame, number: int, label: str, size: int = 5) -> None:
     table = found.pivot_table(index="x", columns="seed", values="value")
     colour = style.COLOURS[number]
-    axis.plot(table.index, table.mean(axis=1), color=colour, marker=style.MARKERS[number], markersize=5, label=label)
+    axis.plot(table.index, table.mean(axis=1), color=colour, marker=style.MARKERS[number], markersize=size, label=label)
     if len(table.columns) > 1:
         axis.plot(table, color=colour, linewidth=0.6, alpha=0.5)

@@ -235,6 +235,10 @@ def test_conflicts_are_drawn_by_epoch(study):
         line = next(line for line in axis.lines if line.get_label() == "BCT-S")
         assert list(line.get_xdata()) == [1, 2, 3]
         assert line.get_ydata()[-1] == pytest.approx(last)
+        marked = [line for line in axis.lines if line.get_marker() not in ("None", None, "")]
+        assert [line.get_label() for line in marked] == list(sfsc.GRADIENTS_SHOWN)
+        sizes = [line.get_markersize() for line in marked]
+        assert sizes == sorted(set(sizes), reverse=True)  # of two lines that coincide both are seen
 
 
 def test_priorities_have_a_line_for_every_width(study):
