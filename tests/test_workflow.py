@@ -254,7 +254,7 @@ def other_python(tmp_path):
 
 
 def test_make_refuses_another_python(repository, other_python, monkeypatch):
-    for name in ("MAKEFLAGS", "MAKEOVERRIDES"):  # of a `make test RUN=python` around this
+    for name in ("MAKEFLAGS", "MAKEOVERRIDES", "RUN"):  # of a `make test RUN=python` around this
         monkeypatch.delenv(name, raising=False)
     words = ["make", "book", f"PYTHON={other_python}"]
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=False)

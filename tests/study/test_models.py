@@ -13,6 +13,7 @@ from compatlib.embedding import embed
 from compatlib.methods import independent
 from compatlib.models.classifiers import ArcFaceClassifier, CosineClassifier, LinearClassifier
 from compatlib.models.resnet import small_resnet
+from compatlib.models.slimmable import Slimmable
 from compatlib.study import artifacts, models
 from compatlib.study.models import ROLES, base_model
 from compatlib.study.settings import Network, Settings, settings
@@ -293,6 +294,38 @@ def test_training_and_test_images_are_read_once_and_differ(run):
 # The models that are published with the study.
 
 
+def described(chosen, classes):
+    """What a published model is called, without data set and seed, and its untrained parts: from its settings alone."""
+    full = models.make_backbone(Network(**chosen["network"]), 3)
+    if "side" in chosen:
+        return f"side-{chosen['side'].lower()}-{full.dim}-{chosen['role']}", full
+    parts, method = {"classifier": LinearClassifier(full.dim, classes)}, chosen.get("method", "")
+    if "widths" not in chosen:
+        words = f"{chosen['role']} {method}".strip()
+        parts["backbone"] = full
+    else:
+        widths = chosen["widths"]
+        width = "" if isinstance(widths, list) else f" {widths:g}"
+        words = f"{method}{width}{'' if chosen['role'] == 'new' else ' open-set'}"
+        if width:
+            parts["backbone"] = Slimmable(full, (widths, 1.0)).extract(widths)
+        elif method == "joint":
+            network = Slimmable(full, widths)
+            parts["backbones"] = nn.ModuleDict({f"width_{1000 * w:.0f}": network.extract(w) for w in widths})
+        else:
+            parts["network"] = Slimmable(full, widths)
+    return words.lower().replace(",", "" if "widths" in chosen else ",").replace(" ", "-"), nn.ModuleDict(parts)
+
+
+def backbones_of(parts):
+    """Every network in a published model that embeds images by itself."""
+    if not isinstance(parts, nn.ModuleDict):
+        return [parts]
+    if "network" in parts:
+        return [parts["network"].extract(width) for width in parts["network"].widths]
+    return list(parts["backbones"].values()) if "backbones" in parts else [parts["backbone"]]
+
+
 @pytest.mark.parametrize("path", PUBLISHED, ids=lambda path: path.stem)
 def test_a_published_model_is_whole_and_what_its_settings_say(path):
     tensors, about = read_tensors(path)
@@ -300,23 +333,20 @@ def test_a_published_model_is_whole_and_what_its_settings_say(path):
     assert about["key"].startswith(digits)
     assert len(digits) == 16
     assert len(about["key"]) == 64
-    chosen = about["settings"]
-    dataset, role, *method, seed = name.split("-")
-    assert (about["name"], chosen["role"], str(chosen["seed"])) == (name, role, seed)
-    assert chosen.get("method", "").lower().replace(" ", "-") == "-".join(method)
-    assert role in ROLES
+    chosen, dataset = about["settings"], name.partition("-")[0]
+    words, parts = described(chosen, len(tensors.get("classifier.weight", ())))
+    assert about["name"] == name == f"{dataset}-{words}-{chosen['seed']}"
+    assert chosen["role"] in ROLES
     assert chosen["augmentation"]["flip"] == (dataset not in models.WITHOUT_FLIP)
-    channels = tensors["backbone.trunk.0.weight"].shape[1]
-    backbone = models.make_backbone(Network(**chosen["network"]), channels)
-    classifier = LinearClassifier(backbone.dim, len(tensors["classifier.weight"]))
-    load_weights(nn.ModuleDict({"backbone": backbone, "classifier": classifier}), tensors, path)
+    load_weights(parts, {key: t for key, t in tensors.items() if not key.startswith("statistics.")}, path)
     assert all(tensor.isfinite().all() for tensor in tensors.values())
     generator = torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (8, channels, 32, 32), dtype=torch.uint8, generator=generator)
-    with torch.no_grad():
-        embeddings = backbone.eval()(images)
-    assert embeddings.isfinite().all()
-    assert method or (embeddings.norm(dim=1) > 0).all()  # an upgrade may have collapsed: its rows tell
+    images = torch.randint(0, 256, (8, 3, 32, 32), dtype=torch.uint8, generator=generator)
+    for backbone in backbones_of(parts.eval()):
+        with torch.no_grad():
+            embeddings = backbone(images)
+        assert embeddings.isfinite().all()
+        assert "method" in chosen or (embeddings.norm(dim=1) > 0).all()  # an upgrade may have collapsed: its rows tell
     losses = dict.fromkeys(range(1, chosen["training"]["epochs"] + 1), 0.0)
     for row in about["history"]:
         losses[row["epoch"]] += row["value"]
