@@ -6,7 +6,7 @@ import pandas as pd
 import torch
 
 from compatlib.methods.sfsc import conflict_weights, evidential_loss, uncertainty
-from compatlib.study.chapters import sfsc_tuning
+from compatlib.study.chapters import sfsc_trials, sfsc_tuning
 from compatlib.study.figures.tables import METRICS, duration, in_percent, points
 from compatlib.study.rows import Rows
 from compatlib.study.settings import Settings
@@ -173,6 +173,27 @@ def _tuning_lines(tuned: Rows, chosen: Settings) -> Iterator[dict[str, str]]:
         line["mean of both (%)"] = f"{100 * judged[method, scale, rate]:.2f}"
         is_chosen = sfsc_tuning.is_chosen(chosen, method, scale, rate)
         yield line | {"chosen": "yes" if is_chosen else ""}
+
+
+def trials_table(tried: Rows, tuned: Rows) -> pd.DataFrame:
+    """What was tried beside the tuning, with the best that the tuning found for the method, and the conflicts."""
+    best = sfsc_tuning.judged(tuned).groupby("method").max()
+    lines = []
+    for trial in sfsc_trials.TRIALS:
+        where = {"method": trial.method, "variant": trial.variant, "x": trial.rate}
+        both = [
+            tried.by_seed(**where, query_model=MEAN, gallery_model=gallery, metric="cmc@1")
+            for gallery in (OWN_GALLERIES, FULL_GALLERY)
+        ]
+        line = {"method": trial.method, "learning rate": f"{trial.rate:g}", "other values": trial.variant}
+        line |= {"self-test, rank 1 (%)": in_percent(both[0]), "on full, rank 1 (%)": in_percent(both[1])}
+        line["mean of both (%)"] = f"{100 * (both[0].mean() + both[1].mean()) / 2:.2f}"
+        line["the tuning's best (%)"] = f"{100 * best[trial.method]:.2f}"
+        for metric, title in (("conflicts", "pairs that conflict (%)"), ("hurt any", "updates that hurt any (%)")):
+            is_watched = trial.method in SWITCHABLE
+            line[title] = in_percent(tried.by_seed(**where, query_model="", metric=metric)) if is_watched else ""
+        lines.append(line)
+    return pd.DataFrame(lines)
 
 
 def evidence_example() -> pd.DataFrame:

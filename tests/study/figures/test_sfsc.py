@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from compatlib.study import claims
-from compatlib.study.chapters import sfsc_tuning
+from compatlib.study.chapters import sfsc_trials, sfsc_tuning
 from compatlib.study.chapters.sfsc import OF_TABLE, Knobs
 from compatlib.study.figures import sfsc, sfsc_tables
 from compatlib.study.rows import Rows, table
@@ -192,6 +192,30 @@ def test_the_tuning_table_marks_the_values_that_the_run_has():
     place = sfsc_tuning.candidates().index(sfsc_tuning.Candidate("joint", 0.1))
     joint = lines[(lines["method"] == "joint") & (lines["learning rate"] == "0.1")].iloc[0]
     assert joint["mean of both (%)"] == f"{25 + 0.1 * place:.2f}"
+
+
+def test_the_trials_table_has_the_tunings_best_beside_each_and_conflicts_where_there_are_gradients():
+    tuned, tried = [], []
+    for method, scales in (("joint", [""]), ("Asymmetric-S", [""]), ("BCT-S", [""]), ("BCT-S + uncertainty", "14")):
+        for scale, gallery in itertools.product(scales, (OWN_GALLERIES, FULL_GALLERY)):
+            place = {**BASE, "chapter": "sfsc_tuning", "method": method, "variant": scale, "seed": 100, "x": 0.2}
+            place |= {"query_model": MEAN, "gallery_model": gallery, "metric": "cmc@1"}
+            tuned.append(place | {"value": 0.35 if scale == "4" else 0.25})
+    for trial in sfsc_trials.TRIALS:
+        place = {**BASE, "chapter": "sfsc_trials", "method": trial.method, "variant": trial.variant, "seed": 100}
+        place |= {"x_name": "learning rate", "x": trial.rate}
+        for gallery, value in ((OWN_GALLERIES, 0.3), (FULL_GALLERY, 0.2)):
+            tried.append(place | {"query_model": MEAN, "gallery_model": gallery, "metric": "cmc@1", "value": value})
+        if trial.method in SWITCHABLE:
+            tried += [place | {"metric": "conflicts", "value": 0.02}, place | {"metric": "hurt any", "value": 0.01}]
+    lines = sfsc_tables.trials_table(Rows(table(tried), {}), Rows(table(tuned), {}))
+    assert list(lines["method"]) == [trial.method for trial in sfsc_trials.TRIALS]
+    assert set(lines["mean of both (%)"]) == {"25.00"}
+    lines = lines.groupby("method").first()
+    assert lines.loc["BCT-S + uncertainty", "the tuning's best (%)"] == "35.00"
+    assert lines.loc["BCT-S", "the tuning's best (%)"] == "25.00"
+    assert tuple(lines.loc["BCT-S"].iloc[-2:]) == ("2.0", "1.0")
+    assert tuple(lines.loc["joint"].iloc[-2:]) == ("", "")
 
 
 def test_the_worked_examples_are_what_the_formulas_give():
