@@ -89,12 +89,14 @@ def test_the_current_version_is_the_one_that_a_run_writes(run, measured):
     assert about["made_from"]["settings"]["validation"] is True
 
 
-def test_the_studys_values_are_the_best_of_the_tuning():
+def test_the_studys_values_are_the_lowest_rates_that_lie_within_half_a_point_of_the_best():
     judged = sfsc_tuning.judged(sidecars.published(sfsc_tuning, "study", "cifar100"))
     run = settings({"profile": "study"}, sfsc.Knobs)
     assert set(judged.index) == CANDIDATES
     for method in sfsc_tuning.TUNED:
-        assert sfsc_tuning.is_chosen(run, method, *judged[method].idxmax())
+        scale, _ = judged[method].idxmax()
+        rates = judged[method, scale]
+        assert sfsc_tuning.is_chosen(run, method, scale, rates.index[rates > rates.max() - 0.005].min())
     scales = sorted(float(scale) for scale in set(judged[BCT_S + " + uncertainty"].index.get_level_values("variant")))
     assert run.knobs.logit_scale in scales[1:-1]
 
