@@ -57,7 +57,7 @@ TRIALS = (
     # Whether the divergence, whose weight was taken over, is what costs rank 1: without it, and with a hundredfold.
     Trial(UNCERTAIN, 0.4, 4.0, kl_weight=0.0),
     Trial(UNCERTAIN, 0.4, 4.0, kl_weight=0.05),
-    # Whether there would be conflicts to project at a slow and at a fast rate, of the loss that has more of them.
+    # Whether there would be conflicts to project at a slow and at a fast rate.
     Trial(BCT_S, 0.05),
     Trial(BCT_S, 0.8),
 )
