@@ -188,7 +188,7 @@ def trials_table(tried: Rows, tuned: Rows) -> pd.DataFrame:
         line = {"method": trial.method, "learning rate": f"{trial.rate:g}", "other values": trial.variant}
         line |= {"self-test, rank 1 (%)": in_percent(both[0]), "on full, rank 1 (%)": in_percent(both[1])}
         line["mean of both (%)"] = f"{100 * (both[0].mean() + both[1].mean()) / 2:.2f}"
-        line["the tuning's best (%)"] = f"{100 * best[trial.method]:.2f}"
+        line["the tuning's best (%)"] = "" if trial.is_long else f"{100 * best[trial.method]:.2f}"
         for metric, title in (("conflicts", "pairs that conflict (%)"), ("hurt any", "updates that hurt any (%)")):
             is_watched = trial.method in SWITCHABLE
             line[title] = in_percent(tried.by_seed(**where, query_model="", metric=metric)) if is_watched else ""

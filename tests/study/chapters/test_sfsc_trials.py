@@ -9,7 +9,12 @@ from compatlib.study.settings import settings
 from compatlib.study.switchable_rows import FULL_GALLERY, MEAN, OWN_GALLERIES
 from compatlib.study.switchables import SWITCHABLE, Trained
 
-FEW = (Trial("joint", 0.2), Trial("BCT-S", 0.1), Trial("BCT-S + uncertainty", 0.1, 4.0, kl_weight=0.0))
+FEW = (
+    Trial("joint", 0.2),
+    Trial("joint", 0.2, is_long=True),
+    Trial("BCT-S", 0.1),
+    Trial("BCT-S + uncertainty", 0.1, 4.0, kl_weight=0.0),
+)
 SEED = 102
 
 
@@ -47,7 +52,7 @@ def test_every_trial_has_scores_and_a_switchable_one_its_conflicts(measured):
 
 def test_a_row_of_conflicts_is_the_mean_over_the_training_of_that_trial(run, measured):
     trial = FEW[-1]
-    tuned = trial.run(tuning.validation(run, shortened=3))
+    tuned = trial.run(run)
     assert (tuned.knobs.rate_evidential, tuned.knobs.logit_scale, tuned.knobs.kl_weight) == (0.1, 4.0, 0.0)
     made, trained_now = switchable_models.made(tuned, Trained(trial.method), SEED)
     assert not trained_now
@@ -58,7 +63,8 @@ def test_a_row_of_conflicts_is_the_mean_over_the_training_of_that_trial(run, mea
 
 def test_the_trials_are_none_of_the_tunings_but_where_the_gradients_are_looked_at():
     tried = {(candidate.method, candidate.rate, candidate.scale) for candidate in sfsc_tuning.candidates()}
-    again = [trial for trial in TRIALS if trial.kl_weight is None and (trial.method, trial.rate, trial.scale) in tried]
+    alike = [trial for trial in TRIALS if trial.kl_weight is None and not trial.is_long]
+    again = [trial for trial in alike if (trial.method, trial.rate, trial.scale) in tried]
     assert again
     assert all(trial.method in SWITCHABLE for trial in again)
     assert len({trial.name for trial in TRIALS}) == len(TRIALS)
@@ -67,7 +73,7 @@ def test_the_trials_are_none_of_the_tunings_but_where_the_gradients_are_looked_a
 
 
 def test_the_columns_value_names_what_is_not_the_rate():
-    assert [trial.variant for trial in FEW] == ["", "", "logit scale 4, KL weight 0"]
+    assert [trial.variant for trial in FEW] == ["", "all epochs", "", "logit scale 4, KL weight 0"]
     assert FEW[-1].name == "BCT-S + uncertainty, rate 0.1, logit scale 4, KL weight 0"
 
 
@@ -81,7 +87,13 @@ def test_the_current_version_is_the_one_that_a_run_writes(run, measured):
 def test_a_trial_without_values_of_its_own_is_the_tunings_candidate(run, method):
     """So that the two tables can stand side by side."""
     tuned, scale = tuning.validation(run, shortened=3), 4.0 if method == "BCT-S + uncertainty" else None
-    assert Trial(method, 0.05, scale).run(tuned) == sfsc_tuning.Candidate(method, 0.05, scale).run(tuned)
+    assert Trial(method, 0.05, scale).run(run) == sfsc_tuning.Candidate(method, 0.05, scale).run(tuned)
+
+
+def test_a_long_trial_differs_by_its_epochs_alone(run):
+    short, long = Trial("joint", 0.2).run(run), Trial("joint", 0.2, is_long=True).run(run)
+    assert (short.training.epochs, long.training.epochs) == (1, run.training.epochs)
+    assert long.model_copy(update={"training": short.training}) == short
 
 
 def test_the_published_trials_are_all_there():

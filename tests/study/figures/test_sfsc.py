@@ -211,6 +211,7 @@ def test_the_trials_table_has_the_tunings_best_beside_each_and_conflicts_where_t
     lines = sfsc_tables.trials_table(Rows(table(tried), {}), Rows(table(tuned), {}))
     assert list(lines["method"]) == [trial.method for trial in sfsc_trials.TRIALS]
     assert set(lines["mean of both (%)"]) == {"25.00"}
+    assert list(lines["the tuning's best (%)"] == "") == [trial.is_long for trial in sfsc_trials.TRIALS]
     lines = lines.groupby("method").first()
     assert lines.loc["BCT-S + uncertainty", "the tuning's best (%)"] == "35.00"
     assert lines.loc["BCT-S", "the tuning's best (%)"] == "25.00"
