@@ -11,7 +11,7 @@ from compatlib.study.figures.tables import METRICS, duration, in_percent, points
 from compatlib.study.rows import Rows
 from compatlib.study.settings import Settings
 from compatlib.study.switchable_rows import EPOCH, FULL, FULL_GALLERY, MEAN, OWN_GALLERIES
-from compatlib.study.switchables import BCT_S, METHODS, SFSC, SWITCHABLE
+from compatlib.study.switchables import BCT_S, INDEPENDENT, METHODS, SFSC, SWITCHABLE
 
 CLOSED = {"split": "closed", "subset": "all"}
 PLAIN = {"variant": "", "x_name": ""}
@@ -114,15 +114,19 @@ def size_table(measured: Rows) -> pd.DataFrame:
 def training_table(measured: Rows) -> pd.DataFrame:
     """Operations of one forward pass of all widths, and the seconds that the trainings of all widths took.
 
-    Seconds are wall clock, on whatever machine trained each model, beside others; they are no comparison.
+    Seconds are wall clock, on whatever machine trained each model, beside others; they and their ratio to separate
+    trainings are no comparison.
     """
     where = {"split": "closed"}
+    apart = measured.by_seed(**where, method=INDEPENDENT, metric="training_seconds")
     lines = []
     for method in methods_of(measured):
         seconds = measured.by_seed(**where, method=method, metric="training_seconds")
         flops = measured.of(**where, method=method, metric="flops", seed=int(seconds.index[0]))["value"].sum()
         line = {"method": method, "operations an image, all widths (MFLOPs)": f"{flops / 1e6:,.2f}"}
-        lines.append(line | {"trained in (wall clock)": duration(seconds.mean()), "n": len(seconds)})
+        line |= {"trained in (wall clock)": duration(seconds.mean())}
+        line["times independent"] = f"{seconds.mean() / apart[seconds.index].mean():.1f}"
+        lines.append(line | {"n": len(seconds)})
     return pd.DataFrame(lines)
 
 
@@ -165,7 +169,7 @@ def tuning_table(tuned: Rows, chosen: Settings) -> pd.DataFrame:
 
 def _tuning_lines(tuned: Rows, chosen: Settings) -> Iterator[dict[str, str]]:
     judged = sfsc_tuning.judged(tuned)
-    for method, scale, rate in judged.index:
+    for method, scale, rate in sorted(judged.index, key=lambda one: (one[0], float(one[1] or 0), one[2])):
         where = {"method": method, "variant": scale, "x": rate, "query_model": MEAN, "metric": "cmc@1"}
         line = {"method": method, "logit scale": scale, "learning rate": f"{rate:g}"}
         for title, gallery in (("self-test", OWN_GALLERIES), ("on full", FULL_GALLERY)):

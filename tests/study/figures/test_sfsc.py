@@ -160,6 +160,8 @@ def test_sizes_and_costs(study):
     training = sfsc_tables.training_table(study).set_index("method")
     assert training.loc["joint", "operations an image, all widths (MFLOPs)"] == f"{20 * (1 + 1 / 4 + 1 / 16):.2f}"
     assert training.loc["independent", "trained in (wall clock)"] == "11.0 minutes"
+    of_joint = (660 + 60 * METHODS.index("joint")) / (660 + 60 * METHODS.index("independent"))
+    assert training.loc["joint", "times independent"] == f"{of_joint:.1f}"
 
 
 def test_conflicts_over_all_tensors_and_tensor_by_tensor(study):
@@ -185,6 +187,7 @@ def test_the_tuning_table_marks_the_values_that_the_run_has():
             records.append(place | {"gallery_model": gallery, "value": value + 0.001 * number})
     lines = sfsc_tables.tuning_table(Rows(table(records), {}), run)
     assert len(lines) == len(sfsc_tuning.candidates())
+    assert list(dict.fromkeys(lines["logit scale"][lines["logit scale"] != ""])) == ["1", "4", "16"]
     chosen = lines[lines["chosen"] == "yes"].set_index("method")
     assert sorted(chosen.index) == sorted(sfsc_tuning.TUNED)
     for method, line in chosen.iterrows():
