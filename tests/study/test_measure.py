@@ -46,7 +46,7 @@ def test_a_seed_that_is_measured_again_replaces_its_rows(published):
 
 def test_the_command_line_names_what_is_wrong(published, capsys):
     assert measure.main(["nothing"]) == 2
-    chapters = "bct, bct_tuning, fct, fct_tuning, problem"
+    chapters = "bct, bct_tuning, fct, fct_trials, fct_tuning, problem"
     assert f"unknown chapter 'nothing'; choose one of {chapters}" in capsys.readouterr().err
     assert measure.main(["problem", "--profile", "huge"]) == 2
     assert "unknown profile 'huge'; choose one of" in capsys.readouterr().err
