@@ -6,9 +6,18 @@ import torch
 from torch import nn
 
 from compatlib.methods.fct import fastfill_loss
-from compatlib.study.figures.tables import METRICS, in_percent
+from compatlib.study.chapters import fct_trials
+from compatlib.study.figures.tables import METRICS, in_percent, points
 from compatlib.study.rows import Rows
 from compatlib.study.transformation_rows import DISTANCES
+
+# Of the queries, or of those that such an item answers, at the first cut-off that the trials look at.
+ANSWERS = {
+    "classes begun": "a quarter embedded again: classes among it",
+    "answered by new": "queries that it answers",
+    "right if new": "its answers that are right",
+    "right if transformed": "other answers that are right",
+}
 
 
 def curves_of(measured: Rows) -> list[tuple[str, str, str]]:
@@ -37,6 +46,40 @@ def area_table(measured: Rows, subset: str = "all") -> pd.DataFrame:
                 values = measured.by_seed(**where)
                 line[f"{distance}: {METRICS[metric]} (%)"] = in_percent(values)
         lines.append(line | {"n": len(values)})
+    return pd.DataFrame(lines)
+
+
+def order_table(tried: Rows) -> pd.DataFrame:
+    """Every order of the trials around F5: areas, and what answers where about a quarter is embedded again.
+
+    tried: rows of the chapter's trials.
+    """
+    lines = []
+    for recipe in fct_trials.RECIPES:
+        variants = {order: f"{order} order, {recipe} recipe" for order in fct_trials.ORDERS}
+        measured = set(tried.frame["variant"])
+        random = tried.by_seed(variant=variants[fct_trials.RANDOM], metric="auc cmc@1")
+        for order, variant in variants.items():
+            if variant not in measured:
+                continue
+            areas = {metric: tried.by_seed(variant=variant, metric=f"auc {metric}") for metric in ("cmc@1", "map")}
+            line = {"recipe of h": recipe, "order": order, "rank 1 (%)": in_percent(areas["cmc@1"])}
+            line["rank 1: against random (points)"] = "" if order == "random" else points(areas["cmc@1"], random)
+            line["mAP (%)"] = in_percent(areas["map"])
+            looked_at = tried.of(variant=variant, metric="classes begun")["x"].min()
+            for metric, title in ANSWERS.items():
+                line[f"{title} (%)"] = in_percent(tried.by_seed(variant=variant, metric=metric, x=looked_at))
+            lines.append(line | {"n": len(random)})
+    return pd.DataFrame(lines)
+
+
+def correlation_table(tried: Rows) -> pd.DataFrame:
+    """How well FastFill's s ranks the items by the loss that they have: Spearman's coefficient over test images."""
+    lines = []
+    for recipe in fct_trials.RECIPES:
+        found = tried.by_seed(variant=recipe, metric="rank correlation")
+        lines.append({"recipe of h": recipe, "s and the true loss": f"{found.mean():.2f}", "n": len(found)})
+        lines[-1]["lowest and highest seed"] = f"{found.min():.2f} to {found.max():.2f}"
     return pd.DataFrame(lines)
 
 

@@ -9,7 +9,7 @@ import torch
 
 from compatlib.data.images import ImageSet
 from compatlib.study import claims
-from compatlib.study.chapters import fct_tuning
+from compatlib.study.chapters import fct_trials, fct_tuning
 from compatlib.study.chapters.fct import CHANGES, Knobs
 from compatlib.study.figures import fct, fct_backfilling, fct_papers, fct_tables
 from compatlib.study.rows import Rows, table
@@ -244,6 +244,42 @@ def test_areas_are_ordered_by_transformation_and_order(study):
     assert lines["euclidean: rank 1 (%)"].tolist()[3].startswith("49.0")
     known = fct_backfilling.area_table(study, "known")
     assert known["euclidean: rank 1 (%)"].tolist()[3].startswith("59.0")
+
+
+@pytest.fixture
+def tried():
+    """Orders a point apart in their order, a seed more half a point; only two of them with the second recipe."""
+    records = []
+    for (number, order), (place, recipe) in itertools.product(
+        enumerate(fct_trials.ORDERS), enumerate(fct_trials.RECIPES)
+    ):
+        if place and order not in (fct_trials.RANDOM, fct_trials.UNCERTAINTY):
+            continue
+        for seed in range(3):
+            cell = {**BASE, **PLAIN, "chapter": "fct_trials", "method": "FastFill", "seed": seed}
+            cell |= {"variant": f"{order} order, {recipe} recipe"}
+            value = 0.4 - 0.01 * number + 0.005 * seed
+            records += [cell | {"metric": metric, "value": value} for metric in ("auc cmc@1", "auc map")]
+            for share, (extra, metric) in itertools.product((0.25, 0.5), enumerate(fct_backfilling.ANSWERS)):
+                looked_at = {"x_name": SHARE, "x": share, "metric": metric, "value": share + 0.1 * extra}
+                records.append(cell | looked_at)
+            if not number:
+                correlation = {"variant": recipe, "metric": "rank correlation", "value": 0.5 + 0.1 * seed}
+                records.append(cell | correlation)
+    return Rows(table(records), {})
+
+
+def test_the_trials_orders_are_paired_with_the_random_one_of_their_recipe(tried):
+    lines = fct_backfilling.order_table(tried)
+    assert lines["order"].tolist() == [*fct_trials.ORDERS, fct_trials.RANDOM, fct_trials.UNCERTAINTY]
+    gained = lines["rank 1: against random (points)"].tolist()
+    assert gained == ["", *(f"-{number}.0\u00a0±\u00a00.0" for number in range(1, 6)), "", "-1.0\u00a0±\u00a00.0"]
+    assert lines["rank 1 (%)"][0].startswith("40.5")
+    titles = [f"{title} (%)" for title in fct_backfilling.ANSWERS.values()]
+    assert lines.loc[0, titles].tolist() == [f"{25 + 10 * extra}.0\u00a0±\u00a00.0" for extra in range(4)]
+    correlations = fct_backfilling.correlation_table(tried)
+    assert correlations["s and the true loss"].tolist() == ["0.60", "0.60"]
+    assert correlations["lowest and highest seed"].tolist() == ["0.50 to 0.70", "0.50 to 0.70"]
 
 
 def test_costs_are_of_a_million_items(study):
