@@ -6,9 +6,10 @@ import torch
 from torch import nn
 
 from compatlib.methods.fct import fastfill_loss
-from compatlib.study.figures.tables import METRICS, in_percent
+from compatlib.study.figures.fct_tables import MAIN, PARAGON
+from compatlib.study.figures.tables import METRICS, in_percent, points
 from compatlib.study.rows import Rows
-from compatlib.study.transformation_rows import DISTANCES
+from compatlib.study.transformation_rows import DISTANCES, SHARE
 
 
 def curves_of(measured: Rows) -> list[tuple[str, str, str]]:
@@ -37,6 +38,28 @@ def area_table(measured: Rows, subset: str = "all") -> pd.DataFrame:
                 values = measured.by_seed(**where)
                 line[f"{distance}: {METRICS[metric]} (%)"] = in_percent(values)
         lines.append(line | {"n": len(values)})
+    return pd.DataFrame(lines)
+
+
+def start_table(measured: Rows) -> pd.DataFrame:
+    """Where the curves begin: the gallery transformed, no item embedded again, and what new/new has more or less.
+
+    In percent, and in points paired by seed: the transformed gallery's score − new/new's.
+    """
+    lines = []
+    for method, order, beside in curves_of(measured):
+        if order != "random":  # every order begins with the same gallery
+            continue
+        place = {"gallery_model": "mixed", "method": method, "variant": f"{order} order, {beside}", "x_name": SHARE}
+        for distance in DISTANCES:
+            line = {"side-information": beside.partition(" ")[0], "h of": method, "distance": distance}
+            for metric in ("cmc@1", "map"):
+                where = {"subset": "all", "metric": metric, "distance": distance}
+                start, new = measured.by_seed(**place, **where, x=0), measured.by_seed(**MAIN, **PARAGON, **where)
+                line[f"{METRICS[metric]} (%)"] = in_percent(start)
+                line[f"new / new: {METRICS[metric]} (%)"] = in_percent(new)
+                line[f"{METRICS[metric]}: start − new / new (points)"] = points(start, new[start.index])
+            lines.append(line | {"n": len(start)})
     return pd.DataFrame(lines)
 
 
