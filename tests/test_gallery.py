@@ -145,6 +145,48 @@ def test_a_killed_upgrade_goes_on_and_ends_with_the_same_bytes(tmp_path):
     assert (tmp_path / "killed" / "new.npy").read_bytes() == whole
 
 
+MEASURED = """
+import sys, tracemalloc
+from pathlib import Path
+import numpy as np, torch
+from compatlib.gallery import upgrade_gallery
+from compatlib.methods.fct import Transformation
+
+def anonymous():
+    # What the process itself holds, in bytes, torch's arrays too. Pages of mapped files are the system's to take back.
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((1024 * int(line.split()[1]) for line in lines if line.startswith("RssAnon")), 0)
+
+torch.manual_seed(0)
+transformation = Transformation(32, 32, 32, 8).eval()
+for count in map(int, sys.argv[2:]):
+    folder = Path(sys.argv[1]) / str(count)
+    folder.mkdir()
+    for name in ("old", "side"):
+        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, (count, 32)).flush()
+    old, side = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("old", "side"))
+    before, held = anonymous(), []
+    tracemalloc.start()  # NumPy's arrays, with their peak; on every system
+    upgrade_gallery(transformation, old, side, folder / "new.npy", identity={}, block=2000,
+                    report=lambda share, text: held.append(anonymous()))
+    print(tracemalloc.get_traced_memory()[1], max(held) - before)
+    tracemalloc.stop()
+"""
+
+
+def test_memory_is_a_blocks_and_not_the_gallerys(tmp_path):
+    """Eight times the gallery, no more memory: NumPy's peak, and with /proc all that is held after a block."""
+    small, large = 30_000, 240_000
+    command = [sys.executable, "-c", MEASURED, str(tmp_path), "2000", str(small), str(large)]
+    told = subprocess.run(command, check=True, capture_output=True, text=True, timeout=200).stdout
+    _, first, second = ([int(value) for value in line.split()] for line in told.splitlines())  # the first warms up
+    # One of the three galleries kept in memory would be all of these more bytes.
+    more = (large - small) * 32 * 4
+    assert second[0] - first[0] < more / 4
+    assert second[1] - first[1] < more / 2
+
+
 @pytest.mark.parametrize(
     ("old", "side", "words"),
     [

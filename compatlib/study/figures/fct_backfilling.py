@@ -7,9 +7,10 @@ from torch import nn
 
 from compatlib.methods.fct import fastfill_loss
 from compatlib.study.chapters import fct_trials
+from compatlib.study.figures.fct_tables import MAIN, PARAGON
 from compatlib.study.figures.tables import METRICS, in_percent, points
 from compatlib.study.rows import Rows
-from compatlib.study.transformation_rows import DISTANCES
+from compatlib.study.transformation_rows import DISTANCES, SHARE
 
 # Of the queries, or of those that such an item answers, at the first cut-off that the trials look at.
 ANSWERS = {
@@ -80,6 +81,28 @@ def correlation_table(tried: Rows) -> pd.DataFrame:
         found = tried.by_seed(variant=recipe, metric="rank correlation")
         lines.append({"recipe of h": recipe, "s and the true loss": f"{found.mean():.2f}", "n": len(found)})
         lines[-1]["lowest and highest seed"] = f"{found.min():.2f} to {found.max():.2f}"
+    return pd.DataFrame(lines)
+
+
+def start_table(measured: Rows) -> pd.DataFrame:
+    """Where the curves begin: the gallery transformed, no item embedded again, and what new/new has more or less.
+
+    In percent, and in points paired by seed: the transformed gallery's score − new/new's.
+    """
+    lines = []
+    for method, order, beside in curves_of(measured):
+        if order != "random":  # every order begins with the same gallery
+            continue
+        place = {"gallery_model": "mixed", "method": method, "variant": f"{order} order, {beside}", "x_name": SHARE}
+        for distance in DISTANCES:
+            line = {"side-information": beside.partition(" ")[0], "h of": method, "distance": distance}
+            for metric in ("cmc@1", "map"):
+                where = {"subset": "all", "metric": metric, "distance": distance}
+                start, new = measured.by_seed(**place, **where, x=0), measured.by_seed(**MAIN, **PARAGON, **where)
+                line[f"{METRICS[metric]} (%)"] = in_percent(start)
+                line[f"new / new: {METRICS[metric]} (%)"] = in_percent(new)
+                line[f"{METRICS[metric]}: start − new / new (points)"] = points(start, new[start.index])
+            lines.append(line | {"n": len(start)})
     return pd.DataFrame(lines)
 
 

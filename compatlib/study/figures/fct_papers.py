@@ -2,11 +2,11 @@
 
 import pandas as pd
 
-from compatlib.study.figures.fct_tables import MAIN, OLD, PARAGON, cell
+from compatlib.study.figures.fct_tables import LINKS, MAIN, OLD, PARAGON, cell
 from compatlib.study.figures.papers import Cell, beside
-from compatlib.study.figures.tables import METRICS
-from compatlib.study.rows import Rows
-from compatlib.study.transformation_rows import WITH, WITHOUT
+from compatlib.study.figures.tables import METRICS, points
+from compatlib.study.rows import Rows, paper_values
+from compatlib.study.transformation_rows import DISTANCES, WITH, WITHOUT
 
 _TESTS = (
     ("old / old", {"method": "none", "query": "old", "gallery": "old"}, OLD),
@@ -34,6 +34,10 @@ _BT2 = (
     ("new / new, BCT (ours: form A)", {"method": "BCT", "query": "new", "gallery": "new"}, cell("BCT A", "new", "new")),
     ("new / new", {"method": "paragon", "query": "new", "gallery": "new"}, PARAGON),
 )
+_BT2_ITSELF = (
+    ("new / old, BT2 (not run here)", {"method": "BT2", "query": "new", "gallery": "old"}, {}),
+    ("new / new, BT2 (not run here)", {"method": "BT2", "query": "new", "gallery": "new"}, {}),
+)
 _CURVES = (
     ("FCT, random order", "FCT random order", "FCT", "random"),
     ("FastFill, its own order", "FastFill", "FastFill", "uncertainty"),
@@ -51,7 +55,7 @@ def beside_cifar(published: Rows) -> pd.DataFrame:
 def beside_bt2(published: Rows) -> pd.DataFrame:
     """The published study beside BT2's released numbers of the same setting; cosine, as theirs."""
     where = {"dataset": "CIFAR-100", "setting": "50->100 classes"}
-    return beside(published, _cells(_BT2, "cosine"), (BT2,), **where)
+    return beside(published, _cells((*_BT2, *_BT2_ITSELF), "cosine"), (BT2,), **where)
 
 
 def beside_imagenet(published: Rows) -> pd.DataFrame:
@@ -60,27 +64,58 @@ def beside_imagenet(published: Rows) -> pd.DataFrame:
     return beside(published, _cells(_TESTS, "euclidean"), (FCT_2023,), **where)
 
 
+def beside_bt2_imagenet(published: Rows) -> pd.DataFrame:
+    """The published study on CIFAR-100 beside BT2's numbers on ImageNet: orders may be compared, levels not."""
+    where = {"dataset": "ImageNet-1k", "setting": "500->1000 classes"}
+    return beside(published, _cells(_BT2, "cosine"), (BT2,), **where)
+
+
 def beside_fastfill(published: Rows) -> pd.DataFrame:
     """Areas under the backfilling curve, without side-information, beside FastFill's on CIFAR-100."""
-    cells = [
-        Cell(
-            words,
-            {"method": paper, "query": "new", "gallery": "mixed", "note": "no side-information"},
-            {
-                "method": method,
-                "gallery_model": "mixed",
-                "subset": "all",
-                "distance": "euclidean",
-                "variant": f"{order} order, without side-information",
-            },
-        )
-        for words, paper, method, order in _CURVES
-    ]
-    metrics = {f"auc {metric}": title for metric, title in METRICS.items()}
     where = {"dataset": "CIFAR-100", "setting": "50->100 classes"}
+    return _areas(published, ("without",), **where)
+
+
+def beside_fastfill_imagenet(published: Rows) -> pd.DataFrame:
+    """Areas on CIFAR-100 beside FastFill's on ImageNet, the only ones that it gives with side-information too."""
+    where = {"dataset": "ImageNet-1k", "setting": "500->1000 classes"}
+    return _areas(published, ("without", "with"), **where)
+
+
+def gain_table(published: Rows) -> pd.DataFrame:
+    """What FCT with side-information gains over BCT, in points: the abstract's, each on its data set, and ours."""
+    quoted = paper_values()
+    quoted = quoted[(quoted["paper"] == "FCT") & (quoted["kind"] == "gain over BCT")]
+    names = ["from", "data set", "score", "FCT − BCT (points)", "n"]
+    lines = [("FCT, abstract", line.dataset, line.metric, f"{line.value:+.1f}", "") for line in quoted.itertuples()]
+    bct, fct = LINKS["with − BCT"]
+    for distance in DISTANCES:
+        for metric, title in METRICS.items():
+            where = {**MAIN, "subset": "all", "metric": metric, "distance": distance}
+            low = published.by_seed(**where, **bct)
+            high = published.by_seed(**where, **fct, seed=list(low.index))
+            gained = points(high, low[high.index])
+            lines.append(("this study", "CIFAR-100", f"{title}, {distance}", gained, f"{len(high)}"))
+    return pd.DataFrame(lines, columns=names)
+
+
+def _areas(published: Rows, with_or_without: tuple[str, ...], **where: str) -> pd.DataFrame:
+    cells = []
+    for side in with_or_without:
+        note = {"without": "no side-information", "with": "side-information"}[side]
+        for words, paper, method, order in _CURVES:
+            ours = {"method": method, "gallery_model": "mixed", "subset": "all", "distance": "euclidean"}
+            cells.append(
+                Cell(
+                    f"{words}, {side}" if len(with_or_without) > 1 else words,
+                    {"method": paper, "query": "new", "gallery": "mixed", "note": note},
+                    ours | {"variant": f"{order} order, {side} side-information"},
+                )
+            )
+    metrics = {f"auc {metric}": title for metric, title in METRICS.items()}
     return beside(published, cells, (FASTFILL,), metrics=metrics, **where)
 
 
 def _cells(tests: tuple, distance: str) -> list[Cell]:
     place = {**MAIN, "subset": "all", "distance": distance}
-    return [Cell(words, paper, {**place, **ours}) for words, paper, ours in tests]
+    return [Cell(words, paper, {**place, **ours} if ours else {}) for words, paper, ours in tests]

@@ -303,9 +303,59 @@ def test_the_study_stands_beside_the_papers_own_numbers(study):
     assert lines.loc[("new / h(old), with side-information", "rank 1 (%)")].tolist()[:2] == ["", "46.0\u00a0±\u00a02.5"]
     imagenet = fct_papers.beside_imagenet(study).set_index(["test", "metric"])
     assert imagenet.loc[("new / new", "mAP (%)"), "FCT (2023)"] == "45.6"
+    assert lines.loc[("new / old, BT2 (not run here)", "mAP (%)")].tolist() == ["27.7", "", 0]
     fastfill = fct_papers.beside_fastfill(study).set_index(["test", "metric"])
     assert fastfill.loc[("FastFill, its own order", "rank 1 (%)")].tolist()[:2] == ["53.6", "49.0\u00a0±\u00a02.5"]
     assert fastfill.loc[("FCT, random order", "mAP (%)")].tolist()[:2] == ["29.1", "45.0\u00a0±\u00a02.5"]
+
+
+def test_other_data_sets_of_the_papers_stand_in_tables_of_their_own(study):
+    bt2 = fct_papers.beside_bt2_imagenet(study).set_index(["test", "metric"])
+    assert bt2.loc[("new / old, BCT (ours: form A)", "rank 1 (%)")].tolist()[:2] == ["44.3", "31.0\u00a0±\u00a02.5"]
+    assert bt2.loc[("new / new", "mAP (%)"), "BT2"] == "52.3"
+    fastfill = fct_papers.beside_fastfill_imagenet(study).set_index(["test", "metric"])
+    quoted = [62.8, 81.1, 40.5, 66.5, 83.6, 44.8, 64.7, 82.4, 42.6, 67.8, 84.2, 46.2]
+    assert fastfill["FastFill (2023)"].astype(float).tolist() == quoted
+    line = fastfill.loc[("FastFill, its own order, with", "rank 1 (%)")]
+    assert line.tolist() == ["67.8", "49.0\u00a0±\u00a02.5", 3]
+
+
+def test_with_and_without_side_information_are_told_apart_beside_fastfill(study):
+    frame = study.frame.copy()
+    frame.loc[frame["variant"] == "random order, with side-information", "value"] += 0.1
+    lines = fct_papers.beside_fastfill_imagenet(Rows(frame, study.sidecar)).set_index(["test", "metric"])["this study"]
+    assert lines["FCT, random order, without", "rank 1 (%)"].startswith("45.0")
+    assert lines["FCT, random order, with", "rank 1 (%)"].startswith("55.0")
+
+
+def test_the_abstracts_gains_stand_above_ours(study):
+    lines = fct_papers.gain_table(study)
+    quoted, ours = lines[lines["from"] == "FCT, abstract"], lines[lines["from"] == "this study"]
+    assert dict(zip(quoted["data set"], quoted["FCT − BCT (points)"], strict=True)) == {
+        "ImageNet-1k": "+18.1",
+        "Places-365": "+5.4",
+        "VGG-Face2": "+8.3",
+    }
+    assert list(ours["score"])[::3] == ["rank 1, cosine", "rank 1, euclidean"]
+    # 43 − 28 in every seed.
+    assert set(ours["FCT − BCT (points)"]) == {"+15.0\u00a0±\u00a00.0"}
+    assert set(ours["n"]) == {"3"}
+    of_two = study.frame[~((study.frame["method"] == "BCT A") & (study.frame["seed"] == 2))]
+    assert fct_papers.gain_table(Rows(of_two, {}))["n"].tolist() == ["", "", "", *["2"] * 6]
+
+
+def test_curves_begin_at_the_transformed_gallery(study):
+    lines = fct_backfilling.start_table(study)
+    names = ["side-information", "h of", "distance"]
+    assert [tuple(line) for line in lines[names].to_numpy()] == list(
+        itertools.product(("without", "with"), ("FCT", "FastFill"), DISTANCES)
+    )
+    line = lines.set_index(names).loc[("without", "FastFill", "euclidean")]
+    # The curves of these rows are the same in every seed: 45 at the start; new/new is 50, 51, 52.
+    assert line["rank 1 (%)"] == "45.0\u00a0±\u00a00.0"
+    assert line["new / new: mAP (%)"] == "51.0\u00a0±\u00a02.5"
+    assert line["mAP: start − new / new (points)"] == "-6.0\u00a0±\u00a02.5"
+    assert line["n"] == 3
 
 
 def test_every_claim_finds_its_rows(study):
