@@ -145,6 +145,23 @@ def test_conflicts_are_projected_out():
         assert tuple(step.weights.flatten().tolist()) in orders
 
 
+def test_conflicts_with_the_full_model_are_projected_out():
+    """Each narrower width's gradient loses its part along the full model's where the two conflict, and nothing else."""
+    network, classifier = parts()
+    steps = []
+    recipe = Recipe(epochs=30, batch_size=8, learning_rate=0.3)
+    options = {"loss": "triplet", "projection": "full", "on_step": steps.append}
+    sfsc.fit(network, classifier, image_set(), recipe, seed=0, **options)
+    for step in steps:
+        full = step.names.index("1.0")
+        expected = torch.eye(3)
+        for narrow in {0, 1, 2} - {full}:
+            expected[narrow, full] = (-step.gram[narrow, full] / step.gram[full, full]).clamp(min=0)
+        torch.testing.assert_close(step.weights, expected, atol=1e-6, rtol=1e-5)
+    assert any((step.weights[1:, 0] > 0).any() for step in steps)
+    assert any((step.gram[1:, 1:] < 0).any() for step in steps)  # conflicts of narrower widths, which are left
+
+
 def test_conflicts_are_projected_out_of_every_tensor_by_itself():
     network, classifier = parts()
     steps = []
