@@ -20,7 +20,8 @@ def evidential_loss(
         L = ψ(S) − ψ(α_y) + λ · KL( Dir(α̃) ‖ Dir(1) ),   ψ the digamma function
 
     Its gradient, ∂L/∂z_k = σ(z_k) (ψ′(S) − [k = y] ψ′(α_y) + λ ∂KL/∂α_k), vanishes where there is no evidence. Computed
-    in float64, for the terms of the divergence grow as K ln K and cancel.
+    in float64, for the terms of the divergence grow as K ln K and cancel. Its cost grows with K: with 100 classes it is
+    small beside a network's pass, with 10,000 of the order of a small network's own (`make bench NAME=sfsc`).
 
     Args:
         logits: z, of K ≥ 2 classes.

@@ -1,4 +1,7 @@
-"""What SFSC adds to the bare passes of its sub-models, and its projection beside TorchJD's: in turns, as ratios."""
+"""What SFSC adds to its sub-models' bare passes and to their separate trainings, and its projection beside TorchJD's.
+
+All are ratios of times taken in turn.
+"""
 
 from collections.abc import Callable
 
@@ -9,7 +12,7 @@ from torch.nn import functional as F
 from torchjd.aggregation import PCGrad
 
 from compatlib.data.images import ImageSet
-from compatlib.methods import sfsc
+from compatlib.methods import independent, sfsc
 from compatlib.models.classifiers import LinearClassifier
 from compatlib.models.resnet import small_resnet
 from compatlib.models.slimmable import Slimmable
@@ -17,6 +20,7 @@ from compatlib.training import Recipe, one_device
 
 STEPS, ROUNDS = 20, 7
 BATCHES_IN_TURN = 40
+RECIPE = Recipe(epochs=1, batch_size=BATCH, learning_rate=0.01, precision=PRECISION)
 MANY_CLASSES = 10_000
 OBJECTIVES, PARAMETERS = 4, 11_000_000  # of a ResNet-18
 
@@ -47,6 +51,10 @@ class _Networks:
             for backbone in self.sub_models:
                 self.forward_backward(backbone, pixels, labels)
 
+    def fit(self, images: ImageSet) -> None:
+        """One training of all sub-models by SFSC."""
+        sfsc.fit(self.network, self.classifier, images, RECIPE, seed=0)
+
     def full_step(self) -> None:
         """The full model alone."""
         self.forward_backward(self.sub_models[-1], *self.batches[0])
@@ -63,12 +71,7 @@ class _Networks:
 
 
 def _whole_step(images: ImageSet, networks: _Networks) -> dict:
-    recipe = Recipe(epochs=1, batch_size=BATCH, learning_rate=0.01, precision=PRECISION)
-
-    def fit() -> None:
-        sfsc.fit(networks.network, networks.classifier, images, recipe, seed=0)
-
-    ratio, seconds, bare_seconds = in_turns(fit, lambda: networks.bare_steps(STEPS), ROUNDS)
+    ratio, seconds, bare_seconds = in_turns(lambda: networks.fit(images), lambda: networks.bare_steps(STEPS), ROUNDS)
     return {
         "name": "SFSC's step against its sub-models' bare passes",
         "measured": ratio,
@@ -77,6 +80,26 @@ def _whole_step(images: ImageSet, networks: _Networks) -> dict:
         "unit": "× their time",
         "detail": f"{_milliseconds(seconds / STEPS)} against {_milliseconds(bare_seconds / STEPS)}, "
         f"widths {networks.network.widths}, {setting()}",
+    }
+
+
+def _separate_trainings(images: ImageSet, networks: _Networks) -> dict:
+    widths = networks.network.widths
+    parts = [(networks.network.extract(width), LinearClassifier(128, CLASSES)) for width in widths]
+
+    def separate() -> None:
+        for backbone, classifier in parts:
+            independent.fit(backbone, classifier, images, RECIPE, seed=0, role="separate")
+
+    ratio, seconds, separate_seconds = in_turns(lambda: networks.fit(images), separate, ROUNDS)
+    return {
+        "name": "SFSC's step against a step of every sub-model's separate training",
+        "measured": ratio,
+        "bound": 1.1,
+        "better": "lower",
+        "unit": "× their time",
+        "detail": f"{_milliseconds(seconds / STEPS)} against {_milliseconds(separate_seconds / STEPS)} of "
+        f"{len(widths)} trainings by cross-entropy, each with its own images and update, {setting()}",
     }
 
 
@@ -142,4 +165,10 @@ def run() -> list[dict]:
     """Ratios of times taken in turn."""
     images = drawn_images().select(torch.arange(STEPS * BATCH))
     networks = _Networks(images)
-    return [_whole_step(images, networks), _combination(networks), _projection(networks), _loss(networks)]
+    return [
+        _whole_step(images, networks),
+        _separate_trainings(images, networks),
+        _combination(networks),
+        _projection(networks),
+        _loss(networks),
+    ]

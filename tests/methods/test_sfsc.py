@@ -145,6 +145,23 @@ def test_conflicts_are_projected_out():
         assert tuple(step.weights.flatten().tolist()) in orders
 
 
+def test_conflicts_with_the_full_model_are_projected_out():
+    """Each narrower width's gradient loses its part along the full model's where the two conflict, and nothing else."""
+    network, classifier = parts()
+    steps = []
+    recipe = Recipe(epochs=30, batch_size=8, learning_rate=0.3)
+    options = {"loss": "triplet", "projection": "full", "on_step": steps.append}
+    sfsc.fit(network, classifier, image_set(), recipe, seed=0, **options)
+    for step in steps:
+        full = step.names.index("1.0")
+        expected = torch.eye(3)
+        for narrow in {0, 1, 2} - {full}:
+            expected[narrow, full] = (-step.gram[narrow, full] / step.gram[full, full]).clamp(min=0)
+        torch.testing.assert_close(step.weights, expected, atol=1e-6, rtol=1e-5)
+    assert any((step.weights[1:, 0] > 0).any() for step in steps)
+    assert any((step.gram[1:, 1:] < 0).any() for step in steps)  # conflicts of narrower widths, which are left
+
+
 def test_conflicts_are_projected_out_of_every_tensor_by_itself():
     network, classifier = parts()
     steps = []
@@ -290,7 +307,9 @@ fabric = Fabric(accelerator="cpu", devices=2, strategy="ddp_fork")
 fabric.launch(tests.one_of_two, sys.argv[2])
 """
 LONGER = Recipe(epochs=6, batch_size=8, learning_rate=0.1)
-CERTAIN = {"seed": 0, "loss": "cross-entropy", "projection": "full", "augment": unchanged}
+# No order is drawn, and gradients conflict by far more than rounding; with the default weights none would.
+CONFLICTING = {"loss": "evidential", "logit_scale": 3.0, "kl_weight": 5.0}
+CERTAIN = {"seed": 0, "projection": "full", "augment": unchanged, **CONFLICTING}
 DRAWN = {"seed": 0, "loss": "triplet", "projection": "all", "augment": unchanged}
 
 
@@ -314,15 +333,8 @@ def test_several_processes_stay_one_network(tmp_path, call):
     assert all(torch.equal(value, second[name]) for name, value in first.items())
     if call == "one_of_two":
         network, classifier = parts(batch_norm=False)
-        sfsc.fit(
-            network,
-            classifier,
-            image_set(24),
-            LONGER,
-            seed=0,
-            loss="cross-entropy",
-            projection="full",
-            augment=unchanged,
-        )
+        steps = []
+        sfsc.fit(network, classifier, image_set(24), LONGER, on_step=steps.append, **CERTAIN)
+        assert sum(bool(step.weights[1:, 0].max() > 0.1) for step in steps) >= 2
         for name, value in network.state_dict().items():
             torch.testing.assert_close(first[name], value, atol=1e-6, rtol=1e-5)

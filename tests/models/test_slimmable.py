@@ -137,17 +137,6 @@ def test_the_widest_model_begins_as_the_backbone():
     assert next(backbone.parameters()).abs().sum() > 0, "the backbone is copied, not taken"
 
 
-def test_weights_of_torchvision_can_be_loaded_first():
-    """As a user does who has a file of them; the head is the study's own."""
-    other = torchvision_resnet("resnet18", dim=16)
-    backbone = torchvision_resnet("resnet18", dim=16)
-    backbone.trunk.load_state_dict(other.trunk.state_dict())
-    network = Slimmable(backbone, (0.5, 1.0)).eval()
-    with torch.no_grad():
-        expected = backbone.head.eval()(other.trunk.eval()((images(2, 64) / 255 - 0.5) / 0.25))
-        assert torch.allclose(network(images(2, 64)), expected, atol=1e-4)
-
-
 @pytest.mark.parametrize("width", WIDTHS)
 def test_a_width_learns_with_its_own_slice_and_leaves_the_rest(width):
     network = Slimmable(small(), WIDTHS).train()
