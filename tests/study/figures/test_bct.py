@@ -227,12 +227,42 @@ def test_the_study_stands_beside_the_papers_own_numbers(study):
     for form, ours in (("A", "42.0\u00a0±\u00a02.5"), ("C", "44.0\u00a0±\u00a02.5")):
         line = lines.loc[(f"new / old, BCT (ours: form {form})", "rank 1 (%)")]
         assert (line["BT2"], line["this study"]) == ("25.0", ours)
+    own = lines.loc[("new / old, BT2 itself (not run here)", "rank 1 (%)")]
+    assert (own["BT2"], own["this study"], own["n"]) == ("38.7", "", 0)
     lines = bct_papers.beside_openbct(study).set_index(["test", "metric"])
     assert lines.loc[("new / old, L2 alone", "rank 1 (%)"), "openBCT"] == "13.0"
     assert lines.loc[("new / new, paragon", "rank 5 (%)"), "openBCT"] == "84.0"
     assert lines.loc[("old / old", "mAP (%)"), "openBCT"] == ""
     blank = lines.loc[("new / old, BCT, normalised classifier (not run here)", "rank 1 (%)")]
     assert (blank["openBCT"], blank["this study"], blank["n"]) == ("46.8", "", 0)
+
+
+def test_other_data_sets_of_the_papers_stand_beside_the_same_rows(study):
+    lines = bct_papers.beside_bt2_imagenet(study).set_index(["test", "metric"])
+    line = lines.loc[("new / old, BCT (ours: form A)", "rank 1 (%)")]
+    assert (line["BT2"], line["this study"]) == ("44.3", "42.0\u00a0±\u00a02.5")
+    assert all(lines["BT2"])
+    lines = bct_papers.beside_openbct_places(study).set_index(["test", "metric"])
+    line = lines.loc[("new / old, BCT (form A)", "rank 5 (%)")]
+    assert (line["openBCT"], line["this study"]) == ("57.8", "42.0\u00a0±\u00a02.5")
+    given = lines[lines.index.get_level_values("metric") != "mAP (%)"]
+    assert len(given) == 8
+    assert all(given["openBCT"])
+
+
+def test_the_chain_stands_beside_the_papers_generation_by_generation(study):
+    lines = bct_papers.beside_bt2_chain(study).set_index("test")
+    assert len(lines) == 13
+    assert all(lines["BT2"])
+    for words, quoted, ours in (
+        ("1 / 1, trained apart (AlexNet / AlexNet)", "46.6", "10.0\u00a0±\u00a00.0"),
+        ("4 / 4, trained apart (ViT / ViT)", "78.0", ""),
+        ("2 / 1, BCT (VGG / AlexNet)", "54.4", "15.0\u00a0±\u00a00.0"),
+        ("3 / 1, BCT (ResNet-50 / AlexNet)", "46.0", "15.0\u00a0±\u00a00.0"),
+        ("3 / 2, BCT (ResNet-50 / VGG)", "48.9", "25.0\u00a0±\u00a00.0"),
+        ("4 / 3, BCT (ViT / ResNet-50)", "70.3", ""),
+    ):
+        assert (lines.loc[words, "BT2"], lines.loc[words, "this study"]) == (quoted, ours)
 
 
 def test_the_tuning_table_marks_what_the_study_uses():
