@@ -157,6 +157,25 @@ def test_subsets_are_compared_with_old_old_of_the_same_subset(laptop):
     assert set(lines["negative flips (%)"]) == {"5.0\u00a0±\u00a00.0"}
 
 
+def test_more_seeds_are_paired_by_seed_under_cosine_alone():
+    # Seed by seed M(new, old) − M(old, old) is 1, 1, 1, 1, −9 points in rank 1; Euclidean rows would be others.
+    records = []
+    for seed in range(5):
+        for method in ("independent", "BCT A"):
+            for row in scores({"split": "class-incremental", "chapter": "fct"}, method, CROSS[method], seed):
+                is_last = seed == 4 and row["metric"] == "cmc@1" and (row["query_model"], method) == ("new", "BCT A")
+                lower = 0.1 if is_last and row["gallery_model"] == "old" else 0.0
+                records += [{**row, "value": row["value"] - lower}, {**row, "distance": "euclidean", "value": 0.7}]
+    lines = bct_tables.more_seeds_table(Rows(table(records), {})).set_index("queries")
+    assert list(lines.index) == ["all classes", "classes old knew", "classes new to old"]
+    # The mean is −1, the deviation the root of 20, and half of the interval t(0.975, 4) times it over the root of 5.
+    assert set(lines["new/old − old/old, rank 1 (points)"]) == {"-1.0\u00a0±\u00a05.6"}
+    assert set(lines["new/old − old/old, rank 5 (points)"]) == {"+1.0\u00a0±\u00a00.0"}
+    assert set(lines["new/old − old/old, mAP (points)"]) == {"+1.0\u00a0±\u00a00.0"}
+    assert set(lines["new/new − paragon, rank 1 (points)"]) == {"-5.0\u00a0±\u00a00.0"}
+    assert (lines["n"] == 5).all()
+
+
 def test_signs_of_collapse_stand_beside_every_method(study):
     lines = bct_tables.collapse_table(study).set_index("method")
     assert list(lines.index) == list(METHODS)
