@@ -47,8 +47,9 @@ def influence_loss(
     Args:
         embeddings: by the new model, any float type.
         labels: row k of the old classifier stands for label k.
-        old_classifier: a module, embeddings → logits, or its weight (classes, old dim) without a bias. It is called
-            without labels, so that a margin is not applied.
+        old_classifier: a module, embeddings → logits, whose `weight` is (classes, old dim), as that of `nn.Linear` and
+            of `models.classifiers`; or such a weight alone, without a bias. A module is called without labels, so that
+            a margin is not applied.
         known_classes: which classes carry the loss: their number n (classes 0 … n − 1) or their labels. By default all
             that have a row.
 
@@ -56,7 +57,8 @@ def influence_loss(
         A float32 scalar ≥ 0; 0, with zero gradients, if no sample's class is known.
 
     Raises:
-        ValueError: arguments of other shapes, negative labels, or a known class without a row.
+        ValueError: arguments of other shapes, a module without a two-dimensional `weight` (an `nn.Sequential` has
+            none), negative labels, or a known class without a row.
     """
     check_batch(embeddings, labels)
     weight = _weight(old_classifier)
@@ -92,8 +94,8 @@ def synthesize_classifier(
         Float32 weights on the device of the embeddings; real rows are copies, bit for bit.
 
     Raises:
-        ValueError: arguments of other shapes, labels out of range, more real rows than classes, a class with neither a
-            row nor an image, or a mean of length 0 which cannot be rescaled.
+        ValueError: arguments of other shapes, embeddings that are not finite, labels out of range, more real rows than
+            classes, a class with neither a row nor an image, or a mean of length 0 which cannot be rescaled.
     """
     real = _checked_rows(old_embeddings, labels, num_classes, old_weight)
     missing = torch.arange(len(real), num_classes, device=labels.device)
@@ -147,7 +149,7 @@ def fit(
         recipe: epochs, optimiser, schedule, precision.
         seed: any integer.
         role: what the model is in the study.
-        old_classifier: a module; frozen here.
+        old_classifier: a module as `influence_loss` takes it; frozen here.
         weight: λ ≥ 0; 1 in openBCT, 10 in BT².
         known_classes: as `influence_loss`.
         label_smoothing: of the new classifier's own loss, in [0, 1).

@@ -72,16 +72,24 @@ def subset_table(measured: Rows) -> pd.DataFrame:
     lines = []
     for method in methods_of(measured):
         for subset, words in SUBSETS.items():
-            line, where = {"method": method, "queries": words}, {**PLAIN, "subset": subset}
-            for metric, title in METRICS.items():
-                cross = measured.by_seed(**where, **CROSS, metric=metric, method=method)
-                old = measured.by_seed(**where, **OLD, metric=metric, seed=list(cross.index))
-                line[f"new/old − old/old, {title} (points)"] = points(cross, old)
-            own = measured.by_seed(**where, **SELF, metric="cmc@1", method=method)
-            paragon = measured.by_seed(**where, **SELF, metric="cmc@1", method="independent", seed=list(own.index))
-            line["new/new − paragon, rank 1 (points)"] = points(own, paragon)
+            where = {**PLAIN, "subset": subset}
+            line = {"method": method, "queries": words} | _gained_and_paid(measured, method, where)
             flips = measured.by_seed(**where, **CROSS, metric="negative_flips", method=method)
             lines.append(line | {"negative flips (%)": in_percent(flips)})
+    return pd.DataFrame(lines)
+
+
+def more_seeds_table(transformed: Rows) -> pd.DataFrame:
+    """Form A at every seed of the chapter *FCT*, by subset of the queries: the criterion and what the new model pays.
+
+    Args:
+        transformed: that chapter's rows, which hold the tests of the same models at more seeds; cosine is taken.
+    """
+    lines = []
+    for subset, words in SUBSETS.items():
+        where = {**PLAIN, "subset": subset, "distance": "cosine"}
+        seeds = transformed.by_seed(**where, **CROSS, metric="cmc@1", method="BCT A")
+        lines.append({"queries": words} | _gained_and_paid(transformed, "BCT A", where) | {"n": len(seeds)})
     return pd.DataFrame(lines)
 
 
@@ -253,6 +261,18 @@ def worked_example() -> pd.DataFrame:
         line |= {"loss of an image of class 0": f"{losses[0]:.4f}", "of class 2": f"{losses[1]:.4f}"}
         lines.append(line | {"influence loss of the batch": f"{influence_loss(new, labels, weight).item():.4f}"})
     return pd.DataFrame(lines)
+
+
+def _gained_and_paid(measured: Rows, method: str, where: Mapping[str, str]) -> dict[str, str]:
+    """M(new, old) − M(old, old) by score, and rank 1 of new/new less the paragon's: paired by seed, in points."""
+    line = {}
+    for metric, title in METRICS.items():
+        cross = measured.by_seed(**where, **CROSS, metric=metric, method=method)
+        old = measured.by_seed(**where, **OLD, metric=metric, seed=list(cross.index))
+        line[f"new/old − old/old, {title} (points)"] = points(cross, old)
+    own = measured.by_seed(**where, **SELF, metric="cmc@1", method=method)
+    paragon = measured.by_seed(**where, **SELF, metric="cmc@1", method="independent", seed=list(own.index))
+    return line | {"new/new − paragon, rank 1 (points)": points(own, paragon)}
 
 
 def _levels(values: Mapping[str, pd.Series], test: str) -> dict[str, str]:

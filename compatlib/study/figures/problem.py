@@ -78,7 +78,7 @@ def beside_papers(published: Rows) -> pd.DataFrame:
 def criterion_table(measured: Rows, metric: str = "cmc@1") -> pd.DataFrame:
     """The measures of an upgrade, applied to every pair: M(old, old), M(new, old), M(new, new), and what follows.
 
-    The criterion, in points and in how many seeds it is met; the update gain and its interval; negative flips.
+    The criterion, in points and in how many seeds it is met; the update gain; negative flips.
     """
     lines = []
     for case, query, gallery in CASES:

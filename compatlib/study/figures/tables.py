@@ -7,6 +7,8 @@ from IPython.display import HTML
 from compatlib.evaluation.compatibility import update_gain
 from compatlib.evaluation.statistics import interval, paired
 
+# The fewest seeds whose bootstrap interval is shown: of three, its ends are the lowest and the highest seed.
+FEWEST_DRAWN = 5
 METRICS = {"cmc@1": "rank 1", "cmc@5": "rank 5", "map": "mAP"}
 
 
@@ -30,9 +32,11 @@ def points(first: pd.Series, second: pd.Series) -> str:
 
 
 def gain(cross: pd.Series, old: pd.Series, paragon: pd.Series) -> str:
-    """Update gain with its bootstrap interval, as in "0.52 [0.40, 0.61]"; "undefined" where it is."""
+    """Update gain, as in "0.52"; from five seeds with its bootstrap interval, "0.52 [0.40, 0.61]"; or "undefined"."""
     found = update_gain(cross.to_dict(), old.to_dict(), paragon.to_dict())
-    return "undefined" if np.isnan(found.value) else f"{found.value:.2f} [{found.low:.2f}, {found.high:.2f}]"
+    if np.isnan(found.value):
+        return "undefined"
+    return f"{found.value:.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if len(cross) >= FEWEST_DRAWN else "")
 
 
 def duration(seconds: float) -> str:

@@ -133,7 +133,14 @@ def test_the_criterion_counts_seeds_and_compares_with_old_old(laptop):
     assert lines.loc["BCT C", "rank 1: new/old − old/old (points)"] == "+3.0\u00a0±\u00a00.0"
     assert lines.loc["BCT C", "rank 1: seeds that meet it"] == "3 of 3"
     assert lines.loc["L2", "rank 1: seeds that meet it"] == "0 of 3"
-    assert lines.loc["BCT C", "update gain at rank 1"] == "0.30 [0.30, 0.30]"
+    assert lines.loc["BCT C", "update gain at rank 1"] == "0.30"
+
+
+def test_the_gain_has_its_interval_from_five_seeds():
+    for seeds, shown in ((4, "0.30"), (5, "0.30 [0.30, 0.30]")):
+        measured = Rows(table([record for seed in range(seeds) for record in plain(seed)]), {})
+        lines = bct_tables.criterion_table(measured).set_index("method")
+        assert lines.loc["BCT C", "update gain at rank 1"] == shown
 
 
 def test_a_single_seed_has_neither_interval_nor_gain():
@@ -148,6 +155,25 @@ def test_subsets_are_compared_with_old_old_of_the_same_subset(laptop):
     assert set(lines.loc["BCT A"]["new/old − old/old, rank 1 (points)"]) == {"+1.0\u00a0±\u00a00.0"}
     assert set(lines.loc["BCT A"]["new/new − paragon, rank 1 (points)"]) == {"-5.0\u00a0±\u00a00.0"}
     assert set(lines["negative flips (%)"]) == {"5.0\u00a0±\u00a00.0"}
+
+
+def test_more_seeds_are_paired_by_seed_under_cosine_alone():
+    # Seed by seed M(new, old) − M(old, old) is 1, 1, 1, 1, −9 points in rank 1; Euclidean rows would be others.
+    records = []
+    for seed in range(5):
+        for method in ("independent", "BCT A"):
+            for row in scores({"split": "class-incremental", "chapter": "fct"}, method, CROSS[method], seed):
+                is_last = seed == 4 and row["metric"] == "cmc@1" and (row["query_model"], method) == ("new", "BCT A")
+                lower = 0.1 if is_last and row["gallery_model"] == "old" else 0.0
+                records += [{**row, "value": row["value"] - lower}, {**row, "distance": "euclidean", "value": 0.7}]
+    lines = bct_tables.more_seeds_table(Rows(table(records), {})).set_index("queries")
+    assert list(lines.index) == ["all classes", "classes old knew", "classes new to old"]
+    # The mean is −1, the deviation the root of 20, and half of the interval t(0.975, 4) times it over the root of 5.
+    assert set(lines["new/old − old/old, rank 1 (points)"]) == {"-1.0\u00a0±\u00a05.6"}
+    assert set(lines["new/old − old/old, rank 5 (points)"]) == {"+1.0\u00a0±\u00a00.0"}
+    assert set(lines["new/old − old/old, mAP (points)"]) == {"+1.0\u00a0±\u00a00.0"}
+    assert set(lines["new/new − paragon, rank 1 (points)"]) == {"-5.0\u00a0±\u00a00.0"}
+    assert (lines["n"] == 5).all()
 
 
 def test_signs_of_collapse_stand_beside_every_method(study):
@@ -220,12 +246,42 @@ def test_the_study_stands_beside_the_papers_own_numbers(study):
     for form, ours in (("A", "42.0\u00a0±\u00a02.5"), ("C", "44.0\u00a0±\u00a02.5")):
         line = lines.loc[(f"new / old, BCT (ours: form {form})", "rank 1 (%)")]
         assert (line["BT2"], line["this study"]) == ("25.0", ours)
+    own = lines.loc[("new / old, BT2 itself (not run here)", "rank 1 (%)")]
+    assert (own["BT2"], own["this study"], own["n"]) == ("38.7", "", 0)
     lines = bct_papers.beside_openbct(study).set_index(["test", "metric"])
     assert lines.loc[("new / old, L2 alone", "rank 1 (%)"), "openBCT"] == "13.0"
     assert lines.loc[("new / new, paragon", "rank 5 (%)"), "openBCT"] == "84.0"
     assert lines.loc[("old / old", "mAP (%)"), "openBCT"] == ""
     blank = lines.loc[("new / old, BCT, normalised classifier (not run here)", "rank 1 (%)")]
     assert (blank["openBCT"], blank["this study"], blank["n"]) == ("46.8", "", 0)
+
+
+def test_other_data_sets_of_the_papers_stand_beside_the_same_rows(study):
+    lines = bct_papers.beside_bt2_imagenet(study).set_index(["test", "metric"])
+    line = lines.loc[("new / old, BCT (ours: form A)", "rank 1 (%)")]
+    assert (line["BT2"], line["this study"]) == ("44.3", "42.0\u00a0±\u00a02.5")
+    assert all(lines["BT2"])
+    lines = bct_papers.beside_openbct_places(study).set_index(["test", "metric"])
+    line = lines.loc[("new / old, BCT (form A)", "rank 5 (%)")]
+    assert (line["openBCT"], line["this study"]) == ("57.8", "42.0\u00a0±\u00a02.5")
+    given = lines[lines.index.get_level_values("metric") != "mAP (%)"]
+    assert len(given) == 8
+    assert all(given["openBCT"])
+
+
+def test_the_chain_stands_beside_the_papers_generation_by_generation(study):
+    lines = bct_papers.beside_bt2_chain(study).set_index("test")
+    assert len(lines) == 13
+    assert all(lines["BT2"])
+    for words, quoted, ours in (
+        ("1 / 1, trained apart (AlexNet / AlexNet)", "46.6", "10.0\u00a0±\u00a00.0"),
+        ("4 / 4, trained apart (ViT / ViT)", "78.0", ""),
+        ("2 / 1, BCT (VGG / AlexNet)", "54.4", "15.0\u00a0±\u00a00.0"),
+        ("3 / 1, BCT (ResNet-50 / AlexNet)", "46.0", "15.0\u00a0±\u00a00.0"),
+        ("3 / 2, BCT (ResNet-50 / VGG)", "48.9", "25.0\u00a0±\u00a00.0"),
+        ("4 / 3, BCT (ViT / ResNet-50)", "70.3", ""),
+    ):
+        assert (lines.loc[words, "BT2"], lines.loc[words, "this study"]) == (quoted, ours)
 
 
 def test_the_tuning_table_marks_what_the_study_uses():
