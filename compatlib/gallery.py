@@ -33,6 +33,8 @@ def upgrade_gallery(
 
     Memory: one block of vectors and of the transformation's widest layer. The transformation is left as it is; each of
     its linear layers is joined with the BatchNorm behind it in a copy, which is what costs no more than the products.
+    There each ReLU of an `nn.Sequential` overwrites its input: none may come first in it, nor read what another part
+    reads too.
 
     Args:
         transformation: (old (b, d_old), side (b, d_side)) → (b, d_new), with an attribute `dim` = d_new, such as
@@ -78,7 +80,10 @@ def upgrade_gallery(
 
 
 def joined(module: nn.Module) -> nn.Module:
-    """A copy in eval mode whose linear layers have taken in the BatchNorm behind them; the module is left as it is."""
+    """A copy in eval mode whose linear layers have taken in the BatchNorm behind them; the module is left as it is.
+
+    A ReLU in an `nn.Sequential` of the copy overwrites its input, which saves a block of the widest layer.
+    """
     ready = copy.deepcopy(module).eval()
     for sequence in [part for part in ready.modules() if isinstance(part, nn.Sequential)]:
         layers: list[nn.Module] = []

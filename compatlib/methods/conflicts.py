@@ -15,7 +15,9 @@ def conflict_weights(
 
     For every g_i, through the other *original* gradients g_j in random order: where ⟨g_i, g_j⟩ < 0,
     g_i ← g_i − (⟨g_i, g_j⟩ / ‖g_j‖²) g_j. All of it can be decided in the Gram matrix. Source: PCGrad (Yu et al. 2020),
-    algorithm 1, as SFSC uses it.
+    algorithm 1, as SFSC uses it. A gradient so small that its squared norm is 0 in the Gram matrix's type (a norm below
+    1e-22 in float32) while an inner product is not makes coefficients infinite; multiply all gradients by one number
+    first, by which the outcome is then multiplied too.
 
     Args:
         gram: ⟨g_i, g_j⟩.

@@ -119,7 +119,8 @@ class Slimmable(nn.Module):
         widths: shares of the channels in (0, 1], ascending, the last 1.
 
     Raises:
-        ValueError: widths that are not so, or a layer that cannot be sliced (grouped convolutions).
+        ValueError: widths that are not so, or a convolution with groups. Other parts with weights than convolutions,
+            linear maps and BatchNorms are not looked for; they fail when a narrower width is called.
     """
 
     def __init__(self, backbone: Backbone, widths: Sequence[float] = WIDTHS) -> None:

@@ -2,7 +2,8 @@
 
 One seed apart from the study's, a third of the epochs, the nine tenths of the training images that are kept, tested on
 the tenth that is held out. A loss is tuned in its training without projection; the projected one takes the same values.
-The best has the highest rank 1 in the mean of self-tests and cross-tests. Test images have no part in it.
+A candidate is judged by rank 1, in the mean of self-tests and cross-tests. Of the rates within half a point of the best
+the lowest is taken; the logit scale is that of the best. Test images have no part in it.
 """
 
 import time
