@@ -127,12 +127,19 @@ def test_what_a_step_saw():
         assert value == pytest.approx(float(uncertainty(3.0 * logits.detach()).mean()), rel=1e-4)
 
 
-def test_conflicts_are_projected_out():
-    """Gradients that are made to conflict: what is left is the projection of the very Gram matrix that was seen."""
+def steps_that_conflict(projection):
+    """What a training told whose gradients are made to conflict."""
     network, classifier = parts()
     steps = []
     recipe = Recipe(epochs=30, batch_size=8, learning_rate=0.3)
-    sfsc.fit(network, classifier, image_set(), recipe, seed=0, loss="triplet", on_step=steps.append)
+    options = {"loss": "triplet", "projection": projection, "on_step": steps.append}
+    sfsc.fit(network, classifier, image_set(), recipe, seed=0, **options)
+    return steps
+
+
+def test_conflicts_are_projected_out():
+    """What is left is the projection of the very Gram matrix that was seen."""
+    steps = steps_that_conflict("all")
     conflicting = [step for step in steps if (step.gram < 0).any()]
     assert conflicting
     for step in steps:
@@ -147,11 +154,7 @@ def test_conflicts_are_projected_out():
 
 def test_conflicts_with_the_full_model_are_projected_out():
     """Each narrower width's gradient loses its part along the full model's where the two conflict, and nothing else."""
-    network, classifier = parts()
-    steps = []
-    recipe = Recipe(epochs=30, batch_size=8, learning_rate=0.3)
-    options = {"loss": "triplet", "projection": "full", "on_step": steps.append}
-    sfsc.fit(network, classifier, image_set(), recipe, seed=0, **options)
+    steps = steps_that_conflict("full")
     for step in steps:
         full = step.names.index("1.0")
         expected = torch.eye(3)
@@ -163,13 +166,8 @@ def test_conflicts_with_the_full_model_are_projected_out():
 
 
 def test_conflicts_are_projected_out_of_every_tensor_by_itself():
-    network, classifier = parts()
-    steps = []
-    recipe = Recipe(epochs=30, batch_size=8, learning_rate=0.3)
-    options = {"loss": "triplet", "projection": "tensor", "on_step": steps.append}
-    sfsc.fit(network, classifier, image_set(), recipe, seed=0, **options)
     hidden = 0
-    for step in steps:
+    for step in steps_that_conflict("tensor"):
         assert step.weights.shape == step.grams.shape
         for weights, gram in zip(step.weights, step.grams, strict=True):
             conflicts = bool((gram < 0).any())

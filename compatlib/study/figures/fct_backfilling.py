@@ -55,17 +55,18 @@ def order_table(tried: Rows) -> pd.DataFrame:
 
     tried: rows of the chapter's trials.
     """
-    lines = []
+    lines, measured = [], set(tried.frame["variant"])
     for recipe in fct_trials.RECIPES:
         variants = {order: f"{order} order, {recipe} recipe" for order in fct_trials.ORDERS}
-        measured = set(tried.frame["variant"])
         random = tried.by_seed(variant=variants[fct_trials.RANDOM], metric="auc cmc@1")
         for order, variant in variants.items():
             if variant not in measured:
                 continue
             areas = {metric: tried.by_seed(variant=variant, metric=f"auc {metric}") for metric in ("cmc@1", "map")}
             line = {"recipe of h": recipe, "order": order, "rank 1 (%)": in_percent(areas["cmc@1"])}
-            line["rank 1: against random (points)"] = "" if order == "random" else points(areas["cmc@1"], random)
+            line["rank 1: against random (points)"] = (
+                "" if order == fct_trials.RANDOM else points(areas["cmc@1"], random)
+            )
             line["mAP (%)"] = in_percent(areas["map"])
             lines.append(line | {"n": len(random)})
     return pd.DataFrame(lines)
@@ -89,8 +90,8 @@ def correlation_table(tried: Rows) -> pd.DataFrame:
     lines = []
     for recipe in fct_trials.RECIPES:
         found = tried.by_seed(variant=recipe, metric="rank correlation")
-        lines.append({"recipe of h": recipe, "s and the true loss": f"{found.mean():.2f}", "n": len(found)})
-        lines[-1]["lowest and highest seed"] = f"{found.min():.2f} to {found.max():.2f}"
+        line = {"recipe of h": recipe, "s and the true loss": f"{found.mean():.2f}", "n": len(found)}
+        lines.append(line | {"lowest and highest seed": f"{found.min():.2f} to {found.max():.2f}"})
     return pd.DataFrame(lines)
 
 
