@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compatlib.evaluation import checks
+from compatlib.evaluation._measured import ClassScores
 from compatlib.evaluation.retrieval import Retrieval, checked_parts, evaluate_mixed
 
 CUTOFFS = 22  # as in Apple's released code
@@ -34,6 +35,17 @@ class BackfillingCurve:
     def area(self) -> dict[str, float]:
         """The area under each score's curve: the plain mean over the cut-offs, as in Apple's released code."""
         return {name: float(np.mean(values)) for name, values in self.values.items()}
+
+    def area_by_class(self, labels, num_classes: int) -> dict[str, ClassScores]:
+        """Every `area` by query class: a query's own score is the plain mean of its scores over the cut-offs.
+
+        The queries with a correct item are the same at every cut-off. Arguments and errors as `Retrieval.by_class`.
+        """
+        points = [retrieval.by_class(labels, num_classes) for retrieval in self.retrievals]
+        return {
+            name: ClassScores(np.mean([point[name].sums for point in points], axis=0), points[0][name].counts)
+            for name in points[0]
+        }
 
     def subset(self, mask) -> "BackfillingCurve":
         """The same curve over the queries that the boolean mask (q,) selects; errors as `Retrieval.subset`."""

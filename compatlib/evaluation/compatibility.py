@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compatlib.evaluation import checks
+from compatlib.evaluation._measured import ClassScores
 from compatlib.evaluation.backfilling import BackfillingCurve, backfilling_curve
 from compatlib.evaluation.retrieval import Retrieval, evaluate
 from compatlib.evaluation.statistics import Paired, by_seed, paired
@@ -25,6 +26,7 @@ __all__ = [
     "criterion",
     "cross_test_matrix",
     "negative_flips",
+    "negative_flips_by_class",
     "transfer_threshold",
     "update_gain",
 ]
@@ -212,6 +214,26 @@ def negative_flips(old, new) -> float:
     Raises:
         ValueError: for other input, sets of unequal length, queries valid on one side only, or no valid query.
     """
+    flipped, valid = _flipped(old, new)
+    return float(np.mean(flipped[valid]))
+
+
+def negative_flips_by_class(old, new, labels, num_classes: int) -> ClassScores:
+    """`negative_flips` by query class: numbers of flips and of valid queries.
+
+    Args:
+        old, new: as `negative_flips`.
+        labels: (q,) integers from 0 to num_classes - 1, the queries' classes; of subsets their own queries'.
+        num_classes: number of classes of the whole test.
+
+    Raises:
+        ValueError: as `negative_flips`, and for labels of another length, type or range.
+    """
+    return ClassScores.of_queries(*_flipped(old, new), labels, num_classes)
+
+
+def _flipped(old, new) -> tuple[np.ndarray, np.ndarray]:
+    """Which queries flip, and which are valid, both (q,) bool."""
     ranks = {}
     for name, side in (("old", old), ("new", new)):
         array = side.first_rank if isinstance(side, Retrieval) else checks.as_array(side, name)
@@ -226,7 +248,7 @@ def negative_flips(old, new) -> float:
     valid = ranks["old"] > 0
     if not valid.any():
         raise ValueError("no query has a correct item in the gallery, so none can flip; look at labels and subset")
-    return float(np.mean((ranks["old"] == 1)[valid] & (ranks["new"] > 1)[valid]))
+    return (ranks["old"] == 1) & (ranks["new"] > 1), valid
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from compatlib.evaluation import checks
+from compatlib.evaluation._measured import ClassScores
 from compatlib.evaluation._ranking import Ranking, rank_items
 from compatlib.evaluation._scores import Scorer, score_matrix
 from compatlib.evaluation.chance import Chance, chance
@@ -102,6 +103,21 @@ class Retrieval:
         """Every score by name: cmc@k for each rank, and mean_average_precision."""
         named = {f"cmc@{rank}": share for rank, share in self.cmc.items()}
         return named | {"mean_average_precision": self.mean_average_precision}
+
+    def by_class(self, labels, num_classes: int) -> dict[str, ClassScores]:
+        """Every score of `metrics` by query class: sums and numbers of the valid queries.
+
+        Args:
+            labels: (q,) integers from 0 to num_classes - 1, the queries' classes; of a subset its own queries'.
+            num_classes: number of classes of the whole test.
+
+        Raises:
+            ValueError: for labels of another length, type or range.
+        """
+        valid = self.first_rank > 0
+        scores = {f"cmc@{rank}": self.first_rank <= rank for rank in self.cmc}
+        scores["mean_average_precision"] = self.average_precision
+        return {name: ClassScores.of_queries(each, valid, labels, num_classes) for name, each in scores.items()}
 
 
 def _summary(first_rank, average_precision, nearest, query_norms, ranks, gallery) -> Retrieval:

@@ -3,7 +3,7 @@
 An interval here covers training seeds only, not the choice of the test set.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -11,6 +11,19 @@ import numpy as np
 from scipy.stats import t as student
 
 from compatlib.evaluation import checks
+from compatlib.evaluation._measured import ClassScores, Measured, by_seed, mean_of
+
+__all__ = [
+    "ClassScores",
+    "Measured",
+    "Paired",
+    "Verdict",
+    "by_seed",
+    "interval",
+    "mean_of",
+    "paired",
+    "verdict",
+]
 
 CONFIDENCE = 0.95
 FEWEST_SEEDS = 3
@@ -54,27 +67,6 @@ class Verdict:
     outcome: str
     links: tuple[Paired, ...]
     margin: float | None
-
-
-def by_seed(values, name: str) -> dict[Hashable, float]:
-    """Seed → value as a dict of floats.
-
-    Args:
-        values: a mapping, or anything with `items()` such as a pandas Series indexed by seed.
-        name: how an error calls it.
-
-    Raises:
-        ValueError: for anything else, no seeds, a seed that stands twice, or values that are not finite numbers.
-    """
-    if not isinstance(values, Mapping) and not callable(getattr(values, "items", None)):
-        raise ValueError(
-            f"{name} is {values!r}; valid is a mapping or Series seed → value, as pairs are formed by seed"
-        )
-    entries = list(values.items())
-    seeds = dict(entries)
-    if not entries or len(seeds) != len(entries):
-        raise ValueError(f"{name} has the seeds {[seed for seed, _ in entries]}; valid are one or more, each once")
-    return {seed: checks.number(value, f"{name}, seed {seed},", -np.inf, np.inf) for seed, value in seeds.items()}
 
 
 def paired(a, b) -> Paired:

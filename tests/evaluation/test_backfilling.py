@@ -87,6 +87,19 @@ def test_subset_of_the_queries(galleries):
         assert some.metrics() == whole.subset(query_labels < 2).metrics()
 
 
+def test_area_by_class_is_every_class_own_area(galleries):
+    query_labels = galleries[3]
+    curve = backfilling_curve(*galleries, cutoffs=4)
+    for part, labels in ((curve, query_labels), (curve.subset(query_labels > 0), query_labels[query_labels > 0])):
+        scores = part.area_by_class(labels, 5)
+        assert scores.keys() == part.area.keys()
+        for metric, area in part.area.items():
+            assert scores[metric].mean == pytest.approx(area, rel=1e-12)
+            for own in set(labels):
+                alone = scores[metric].subset(np.arange(5) == own)
+                assert alone.mean == pytest.approx(part.subset(labels == own).area[metric], rel=1e-12)
+
+
 @pytest.mark.parametrize(
     ("changed", "message"),
     [

@@ -12,6 +12,7 @@ from compatlib.evaluation.compatibility import (
     criterion,
     cross_test_matrix,
     negative_flips,
+    negative_flips_by_class,
     update_gain,
 )
 from compatlib.evaluation.retrieval import evaluate
@@ -138,6 +139,31 @@ def test_negative_flips_of_evaluations(models):
     mask = query_labels == 2
     part = sum(a == 1 and b > 1 for a, b in zip(old.first_rank[mask], new.first_rank[mask], strict=True))
     assert negative_flips(old.subset(mask), new.subset(mask)) == part / mask.sum()
+
+
+def test_negative_flips_by_class_add_up_to_the_share(models):
+    embeddings, query_labels, gallery_labels = models
+    result = cross_test_matrix(embeddings, query_labels, gallery_labels)
+    old, new = result.retrievals["first", "first"], result.retrievals["second", "first"]
+    for mask in (query_labels >= 0, query_labels > 2, np.arange(60) % 3 == 0):
+        sides = old.subset(mask), new.subset(mask)
+        found = negative_flips_by_class(*sides, query_labels[mask], 7)
+        assert found.mean == negative_flips(*sides)
+        for own in range(7):
+            queries = [
+                (a, b) for a, b, c in zip(*(s.first_rank for s in sides), query_labels[mask], strict=True) if c == own
+            ]
+            assert found.sums[own] == sum(a == 1 and b > 1 for a, b in queries)
+            assert found.counts[own] == sum(a > 0 for a, _ in queries)
+
+
+def test_negative_flips_by_class_of_a_worked_example():
+    found = negative_flips_by_class([1, 1, 1, 2, 3, 0], [1, 2, 9, 1, 2, 0], [0, 0, 1, 1, 3, 2], 4)
+    assert (found.sums.tolist(), found.counts.tolist()) == ([1, 1, 0, 0], [2, 2, 0, 1])
+    with pytest.raises(ValueError, match="labels hold 0 to 4; valid are 0 to 3"):
+        negative_flips_by_class([1, 1], [1, 2], [0, 4], 4)
+    with pytest.raises(ValueError, match="none can flip"):
+        negative_flips_by_class([0], [0], [0], 1)
 
 
 @pytest.mark.parametrize(

@@ -505,6 +505,51 @@ def test_mixed_gallery_refuses(galleries, part_of, message):
         evaluate_mixed(np.ones((2, 3)), galleries, part_of, [0, 0], [0] * 5)
 
 
+@pytest.mark.parametrize("name", FAMILIES)
+def test_scores_by_class_add_up_to_the_scores(name):
+    query, gallery, query_labels, gallery_labels, options = family(name, 4)
+    classes = np.unique(query_labels)
+    labels = np.searchsorted(classes, query_labels)  # one family has negative labels
+    retrieval = evaluate(query, gallery, query_labels, gallery_labels, ranks=(1, 3), **options)
+    random = np.random.default_rng(0)
+    for mask in (np.full(len(labels), True), random.random(len(labels)) < 0.7, query_labels == query_labels.max()):
+        if not (retrieval.first_rank[mask] > 0).any():
+            continue
+        part = retrieval.subset(mask)
+        scores = part.by_class(labels[mask], len(classes) + 1)
+        assert scores.keys() == part.metrics().keys()
+        for metric, value in part.metrics().items():
+            found = scores[metric]
+            assert found.mean == (value if metric != "mean_average_precision" else pytest.approx(value, rel=1e-12))
+            for own in range(len(classes) + 1):
+                valid = (labels[mask] == own) & (part.first_rank > 0)
+                own_scores = {
+                    "cmc@1": part.first_rank[valid] <= 1,
+                    "cmc@3": part.first_rank[valid] <= 3,
+                    "mean_average_precision": part.average_precision[valid],
+                }[metric]
+                assert (found.counts[own], found.sums[own]) == (valid.sum(), pytest.approx(sum(own_scores), rel=1e-12))
+
+
+def test_classes_of_a_subset_are_those_selected_afterwards():
+    query, gallery, query_labels, gallery_labels, _ = family("random", 6)
+    retrieval, known = evaluate(query, gallery, query_labels, gallery_labels), np.arange(5) < 3
+    before = retrieval.subset(known[query_labels]).by_class(query_labels[known[query_labels]], 5)
+    for metric, scores in retrieval.by_class(query_labels, 5).items():
+        after = scores.subset(known)
+        np.testing.assert_array_equal(after.sums, before[metric].sums)
+        np.testing.assert_array_equal(after.counts, before[metric].counts)
+
+
+def test_scores_by_class_refuse_labels_of_other_queries():
+    query, gallery, query_labels, gallery_labels, _ = family("random", 6)
+    retrieval = evaluate(query, gallery, query_labels, gallery_labels)
+    with pytest.raises(ValueError, match="labels hold 0 to 4; valid are 0 to 3"):
+        retrieval.by_class(query_labels, 4)
+    with pytest.raises(ValueError, match="labels has 36 entries, the scored set has 37 items"):
+        retrieval.by_class(query_labels[1:], 5)
+
+
 # ru_maxrss would be inherited from the parent, and the difference of a small child of a large parent be 0.
 MEMORY = """
 from pathlib import Path
