@@ -9,10 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from compatlib.evaluation import checks
-from compatlib.evaluation._measured import ClassScores
+from compatlib.evaluation._measured import ClassScores, Measured, as_measured
+from compatlib.evaluation._resampling import resampled_classes
 from compatlib.evaluation.backfilling import BackfillingCurve, backfilling_curve
 from compatlib.evaluation.retrieval import Retrieval, evaluate
-from compatlib.evaluation.statistics import Paired, by_seed, paired
+from compatlib.evaluation.statistics import CLASSES, SEEDS, Paired, paired
 from compatlib.evaluation.verification import Verification, apply_threshold_to_pairs, verification_of_pairs
 
 __all__ = [
@@ -121,9 +122,10 @@ class UpdateGain:
     """Share of the possible improvement that an update without backfilling gives; 1 is the paragon's.
 
     value: ratio of the mean improvements over seeds; NaN where the denominator's interval holds 0.
-    low, high: 95 % percentile bootstrap interval over seeds; NaN where the value is, or a resample divides 0 by 0.
+    low, high: 95 % percentile bootstrap interval; NaN where the value is, or a resample divides 0 by 0.
     improvement: M(new, old) - M(old, old), the numerator.
     possible: M(paragon, paragon) - M(old, old), the denominator.
+    sources: the sources of chance that were resampled, ("seeds",) or ("seeds", "classes").
     """
 
     value: float
@@ -131,45 +133,56 @@ class UpdateGain:
     high: float
     improvement: Paired
     possible: Paired
+    sources: tuple[str, ...]
 
 
 def update_gain(cross, old, paragon, *, resamples: int = RESAMPLES, seed: int = 0) -> UpdateGain:
     """(M(new, old) - M(old, old)) / (M(paragon, paragon) - M(old, old)), BCT (CVPR 2020), over seeds.
 
     Over seeds it is the ratio of the means; the interval comes from seeds drawn with replacement, the three values of a
-    seed together. The denominator's interval is its paired Student-t interval; that of a single seed is unbounded, so
-    it holds 0 and the gain is NaN (the ratio of means and the rule for 0 are this study's choice).
+    seed together. Where all three have class scores, whole classes are drawn too, within strata and for every seed and
+    value the same: seeds and classes crossed, which is mildly conservative (Owen 2007, *The pigeonhole bootstrap*). The
+    gain is NaN where the denominator's interval (see `paired`) holds 0; that of a single seed is unbounded, so it does
+    (the ratio of means and the rule for 0 are this study's choice).
 
     Args:
-        cross: M(new, old), mapping or Series seed → value, or an array (n,) of which entry i is seed i.
+        cross: M(new, old): `Measured`, mapping or Series seed → value, or an array (n,) of which entry i is seed i.
         old: M(old, old), the same seeds.
         paragon: M(paragon, paragon), the same seeds.
         resamples: number of bootstrap resamples, from 100.
         seed: of the resampling.
 
     Raises:
-        ValueError: for seeds that differ, values that are not finite, and arrays of unequal length.
+        ValueError: for values that are not finite, arrays of unequal length, and as `paired`.
     """
     resamples = checks.whole_number(resamples, "resamples", 100)
-    random = np.random.default_rng(checks.whole_number(seed, "seed", 0))
-    cross, old, paragon = _seeds(cross, "cross"), _seeds(old, "old"), _seeds(paragon, "paragon")
+    seed = checks.whole_number(seed, "seed", 0)
+    cross, old, paragon = _by_seed(cross, "cross"), _by_seed(old, "old"), _by_seed(paragon, "paragon")
     improvement, possible = paired(cross, old), paired(paragon, old)
+    draws = resampled_classes([(cross, old), (paragon, old)], resamples, seed)
+    sources = (SEEDS,) if draws is None else (SEEDS, CLASSES)
     if possible.n < 2 or possible.low <= 0 <= possible.high:
-        return UpdateGain(np.nan, np.nan, np.nan, improvement, possible)
-    pairs = np.array([[improvement.differences[key], possible.differences[key]] for key in cross])
-    drawn = pairs[random.integers(len(pairs), size=(resamples, len(pairs)))].mean(axis=1)
+        return UpdateGain(np.nan, np.nan, np.nan, improvement, possible, sources)
+    if draws is None:
+        gained, wanted = ([each.differences[key] for key in cross.values] for each in (improvement, possible))
+    else:
+        gained, wanted = draws.differences
+    drawn = np.random.default_rng(seed).integers(possible.n, size=(resamples, possible.n))
+    numerators, denominators = (
+        np.take_along_axis(np.broadcast_to(each, drawn.shape), drawn, axis=1).mean(axis=1) for each in (gained, wanted)
+    )
     with np.errstate(divide="ignore", invalid="ignore"):
-        low, high = np.percentile(drawn[:, 0] / drawn[:, 1], [2.5, 97.5], method="closest_observation")
-    return UpdateGain(improvement.mean / possible.mean, float(low), float(high), improvement, possible)
+        low, high = np.percentile(numerators / denominators, [2.5, 97.5], method="closest_observation")
+    return UpdateGain(improvement.mean / possible.mean, float(low), float(high), improvement, possible, sources)
 
 
-def _seeds(values, name: str) -> dict:
-    if not callable(getattr(values, "items", None)):
+def _by_seed(values, name: str) -> Measured:
+    if not isinstance(values, Measured) and not callable(getattr(values, "items", None)):
         array = checks.as_array(values, name)
         if array.ndim != 1:
             raise ValueError(f"{name} has shape {array.shape}; valid is one value a seed, (n,), or seed → value")
         values = dict(enumerate(array.tolist()))
-    return by_seed(values, name)
+    return as_measured(values, name)
 
 
 def average_compatibility(matrix) -> float:

@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from compatlib.evaluation._resampling import class_weights
 from compatlib.evaluation.compatibility import (
     average_accuracy,
     average_compatibility,
@@ -16,6 +17,7 @@ from compatlib.evaluation.compatibility import (
     update_gain,
 )
 from compatlib.evaluation.retrieval import evaluate
+from compatlib.evaluation.statistics import ClassScores, Measured
 
 
 @pytest.fixture(scope="module")
@@ -254,3 +256,59 @@ def test_gain_takes_series_and_arrays_and_repeats_itself():
 def test_gain_refuses(arguments, options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         update_gain(*arguments, **options)
+
+
+def gains(seed: int = 0, class_spread: float = 0.05, n: int = 4) -> tuple[list[Measured], np.ndarray, np.ndarray]:
+    """M(new, old), M(old, old) and M(paragon, paragon) by class; their sums (3, seeds, classes) and counts."""
+    random, counts = np.random.default_rng(seed), np.array([9, 8, 12, 7, 10, 11, 6, 9])
+    effects = 0.02 * random.standard_normal((3, n, 1)) + class_spread * random.standard_normal((3, 1, 8))
+    sums = counts * (np.array([0.45, 0.4, 0.6])[:, None, None] + effects)
+    sides = []
+    for side in sums:
+        scores = {key: ClassScores(each, counts) for key, each in enumerate(side)}
+        sides.append(Measured({key: each.mean for key, each in scores.items()}, scores, [0, 0, 0, 0, 1, 1, 1, 1]))
+    return sides, sums, counts
+
+
+def test_gain_resamples_classes_and_seeds_together():
+    """Every resample written out: its seeds, its classes, three means, one ratio."""
+    sides, sums, counts = gains()
+    result = update_gain(*sides, resamples=500, seed=3)
+    weights = class_weights((0, 0, 0, 0, 1, 1, 1, 1), 500, 3)
+    seeds = np.random.default_rng(3).integers(4, size=(500, 4))
+    ratios = []
+    for weight, drawn in zip(weights, seeds, strict=True):
+        cross, old, paragon = (
+            np.mean([sum(weight * side[key]) / sum(weight * counts) for key in drawn]) for side in sums
+        )
+        ratios.append((cross - old) / (paragon - old))
+    expected = np.percentile(ratios, [2.5, 97.5], method="closest_observation")
+    assert (result.low, result.high) == pytest.approx(tuple(expected), rel=1e-9)
+    assert result.sources == result.possible.sources == ("seeds", "classes")
+    alone = update_gain(*(side.values for side in sides), resamples=500, seed=3)
+    assert (alone.value, alone.sources) == (result.value, ("seeds",))
+    assert result.high - result.low > alone.high - alone.low
+
+
+def test_gain_of_seeds_alone_where_a_side_has_no_class_scores():
+    (cross, old, paragon), _, _ = gains()
+    found = update_gain(cross, old, paragon.values)
+    plain = update_gain(cross.values, old.values, paragon.values)
+    assert (found.value, found.low, found.high, found.sources) == (plain.value, plain.low, plain.high, ("seeds",))
+    assert found.improvement.sources == ("seeds", "classes")
+
+
+def test_gain_is_undefined_where_other_classes_may_have_no_gain():
+    """Eight classes that differ much: the denominator is above 0 in every seed, but perhaps not for other classes."""
+    sides, _, _ = gains(class_spread=0.6)
+    found = update_gain(*sides)
+    assert found.possible.low < 0 < found.possible.high
+    assert np.isnan([found.value, found.low, found.high]).all()
+    assert np.isfinite(update_gain(*(side.values for side in sides)).value)
+
+
+def test_gain_of_the_paragon_is_one_and_of_the_old_model_zero_in_all_classes():
+    (_, old, paragon), _, _ = gains()
+    paragon_gain, old_gain = update_gain(paragon, old, paragon), update_gain(old, old, paragon)
+    assert (paragon_gain.value, paragon_gain.low, paragon_gain.high) == pytest.approx((1, 1, 1))
+    assert (old_gain.value, old_gain.low, old_gain.high) == (0, 0, 0)
