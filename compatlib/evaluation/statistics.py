@@ -4,7 +4,7 @@ An interval has up to two sources of chance: the training seeds, and the classes
 second needs scores by class (`ClassScores`, `Measured`); without them an interval covers seeds only, and says so.
 """
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from numbers import Real
@@ -22,6 +22,7 @@ __all__ = [
     "Paired",
     "Verdict",
     "by_seed",
+    "holm",
     "interval",
     "mean_of",
     "paired",
@@ -36,9 +37,10 @@ CLASS_SEED = 0
 REPRODUCED = "reproduced"
 NOT_REPRODUCED = "not reproduced"
 INCONCLUSIVE = "inconclusive"
+NO_DIFFERENCE = "no difference"
 
 SEEDS, CLASSES = "seeds", "classes"  # the sources of chance
-KINDS = ("direction", "chain", "equivalence", "at_chance")
+KINDS = ("direction", "chain", "equivalence", "at_chance", "above")
 
 
 @dataclass(frozen=True)
@@ -77,22 +79,53 @@ class Paired:
     sources: tuple[str, ...]
     equal: bool
 
+    def p_value(self, bound: float = 0.0) -> float:
+        """Two-sided p-value, in [0, 1], of the mean difference being `bound`; NaN with a single seed.
+
+        It is at most 0.05 where the bound is no inner point of the interval. With a standard error of 0 it is 1 at the
+        bound and 0 elsewhere.
+        """
+        bound = checks.number(bound, "bound", -np.inf, np.inf)
+        if self.standard_error == 0:
+            return float(self.mean == bound)
+        return float(2 * student.sf(abs(self.mean - bound) / self.standard_error, self.df))
+
 
 @dataclass(frozen=True)
 class Verdict:
     """The verdict on a claim.
 
     kind: one of `KINDS`.
-    outcome: `reproduced` (every link's interval lies wholly inside the claim), `not reproduced` (at least one link's
-        lies wholly outside of it), `inconclusive` (otherwise, or with fewer than three seeds).
+    outcome: of one link its own. Of a chain `reproduced` (every link is), `not reproduced` (at least one link is not),
+        or `inconclusive` (otherwise).
     links: the differences that the claim is about: one, or one for each neighbouring pair of a chain.
-    margin: of an equivalence or of a claim at chance, else None.
+    margin: of an equivalence, of a claim at chance, or the bound that a value lies *above*; else None.
+    outcomes: each link's: `reproduced` (its interval lies wholly inside the claim), `not reproduced` (wholly outside of
+        it), `no difference` (a direction or a chain's link whose two sides are equal throughout), `inconclusive`
+        (otherwise, or with fewer than three seeds).
     """
 
     kind: str
     outcome: str
     links: tuple[Paired, ...]
     margin: float | None
+    outcomes: tuple[str, ...]
+
+    @property
+    def p_value(self) -> float:
+        """The smallest level at which intervals of confidence 1 - level decide the claim, either way; in [0, 1] (ours).
+
+        Of a link it is the larger of the two-sided p-values at the claim's ends (0, or ±margin). A chain is decided
+        against by one link, and in favour by all: the smallest of the links whose mean lies outside the claim, else the
+        largest. With fewer than three seeds nothing is decided: 1.
+        """
+        if self.links[0].n < FEWEST_SEEDS:
+            return 1.0
+        half = _half_width(self.kind, self.margin)
+        ends = (0.0,) if half is None else (-half, half)
+        levels = [max(link.p_value(end) for end in ends) for link in self.links]
+        against = [level for level, link in zip(levels, self.links, strict=True) if not _holds(link.mean, half)]
+        return min(against) if against else max(levels)
 
 
 def paired(a, b) -> Paired:
@@ -192,14 +225,17 @@ def _degrees_of_freedom(first: float, first_df: int, second: float, second_df: i
 
 
 def verdict(kind: str, *measurements, margin: float | None = None, chance_level=None) -> Verdict:
-    """The verdict on a claim, from intervals over seeds.
+    """The verdict on a claim, from the intervals of `paired`.
 
     Args:
         kind: `direction`: a > b. `chain`: a < b < c…, every link. `equivalence`: |a - b| ≤ margin. `at_chance`:
-            |a - chance_level| ≤ margin.
-        measurements: mappings or Series seed → value over the same seeds: a and b; a, b, c…; a and b; a alone.
-        margin: half width, from 0, of an equivalence or of a claim at chance, in the unit of the values.
-        chance_level: the computed level (see `chance`), one number or a mapping seed → number.
+            |a - chance_level| ≤ margin. `above`: a > margin.
+        measurements: `Measured`, or mappings or Series seed → value, over the same seeds: a and b; a, b, c…; a and b;
+            a alone; a alone.
+        margin: half width, from 0, of an equivalence or of a claim at chance; the bound, any number, of *above*; in the
+            unit of the values.
+        chance_level: the computed level (see `chance`), one number, a mapping seed → number or `Measured`. Without
+            class scores it is fixed while classes are resampled, which is exact where all are of one size.
 
     Raises:
         ValueError: for another kind, another number of measurements, a margin or chance level that is missing or has
@@ -208,46 +244,88 @@ def verdict(kind: str, *measurements, margin: float | None = None, chance_level=
     checks.choice(kind, "kind", KINDS)
     _require_arguments(kind, measurements, margin, chance_level)
     if margin is not None:
-        margin = checks.number(margin, "margin", 0, np.inf)
+        margin = checks.number(margin, "margin", -np.inf if kind == "above" else 0, np.inf)
     if kind == "chain":
         links = [paired(above, below) for below, above in pairwise(measurements)]
     elif kind == "at_chance":
-        seeds = by_seed(measurements[0], "the measurement")
-        if not callable(getattr(chance_level, "items", None)):
-            chance_level = dict.fromkeys(seeds, chance_level)
-        links = [paired(seeds, chance_level)]
+        links = [_against_chance(measurements[0], chance_level)]
+    elif kind == "above":
+        links = [paired(measurements[0], margin)]
     else:
         links = [paired(*measurements)]
-    return Verdict(kind, _outcome([_link_outcome(link, margin) for link in links]), tuple(links), margin)
+    outcomes = tuple(_link_outcome(link, kind, margin) for link in links)
+    return Verdict(kind, outcomes[0] if kind != "chain" else _chain_outcome(outcomes), tuple(links), margin, outcomes)
 
 
 def _require_arguments(kind: str, measurements: tuple, margin, chance_level) -> None:
-    fewest, most = {"direction": (2, 2), "chain": (2, None), "equivalence": (2, 2), "at_chance": (1, 1)}[kind]
+    fewest, most = {"direction": (2, 2), "chain": (2, None), "equivalence": (2, 2)}.get(kind, (1, 1))
     if len(measurements) < fewest or (most is not None and len(measurements) > most):
         wanted = f"{fewest} or more" if most is None else f"{fewest}"
         raise ValueError(f"{len(measurements)} measurements for a claim of kind {kind!r}; valid is {wanted}")
     for value, name, needed in (
-        (margin, "margin", kind in ("equivalence", "at_chance")),
+        (margin, "margin", kind in ("equivalence", "at_chance", "above")),
         (chance_level, "chance_level", kind == "at_chance"),
     ):
         if needed != (value is not None):
             raise ValueError(f"{name} is {value!r}; a claim of kind {kind!r} {'needs one' if needed else 'has none'}")
 
 
-def _link_outcome(link: Paired, margin: float | None) -> str:
-    """One interval against its claim: above 0 (open) without a margin, else from -margin to margin (closed)."""
+def _against_chance(measurement, chance_level) -> Paired:
+    measurement = as_measured(measurement, "the measurement")
+    if isinstance(chance_level, Real):
+        chance_level = dict.fromkeys(measurement.values, chance_level)
+    level = as_measured(chance_level, "chance_level")
+    return _paired(measurement, level, is_fixed=level.by_class is None)
+
+
+def _half_width(kind: str, margin: float | None) -> float | None:
+    """Of a claim that a difference lies in [-margin, margin]; None where the claim is that it lies above 0."""
+    return margin if kind in ("equivalence", "at_chance") else None
+
+
+def _holds(difference: float, half: float | None) -> bool:
+    return difference > 0 if half is None else abs(difference) <= half
+
+
+def _link_outcome(link: Paired, kind: str, margin: float | None) -> str:
+    """One interval against its claim: above 0 (open), or from -margin to margin (closed)."""
+    half = _half_width(kind, margin)
     if link.n < FEWEST_SEEDS:
         return INCONCLUSIVE
-    if margin is None:
-        inside, outside = link.low > 0, link.high <= 0
-    else:
-        inside, outside = -margin <= link.low and link.high <= margin, link.low > margin or link.high < -margin
-    return REPRODUCED if inside else NOT_REPRODUCED if outside else INCONCLUSIVE
+    if link.equal and kind in ("direction", "chain"):
+        return NO_DIFFERENCE
+    if _holds(link.low, half) and _holds(link.high, half):
+        return REPRODUCED
+    outside = link.high <= 0 if half is None else link.low > half or link.high < -half
+    return NOT_REPRODUCED if outside else INCONCLUSIVE
 
 
-def _outcome(links: list[str]) -> str:
-    """Of several links that must all hold: one that does not hold refutes the claim."""
-    for outcome in (NOT_REPRODUCED, INCONCLUSIVE):
-        if outcome in links:
-            return outcome
-    return REPRODUCED
+def _chain_outcome(links: Sequence[str]) -> str:
+    """Of links that must all hold: one that does not hold refutes the claim."""
+    if NOT_REPRODUCED in links:
+        return NOT_REPRODUCED
+    return REPRODUCED if set(links) == {REPRODUCED} else INCONCLUSIVE
+
+
+def holm(p_values, level: float = 0.05) -> np.ndarray:
+    """Which hypotheses are rejected while the chance of any false rejection stays at or below a level.
+
+    Holm (1979), step-down: of k p-values in rising order, the i-th is rejected if it and all before it are at most
+    level / (k - i + 1).
+
+    Args:
+        p_values: (k,) numbers in [0, 1], of all hypotheses tested, decided or not; k may be 0.
+        level: in [0, 1].
+
+    Returns:
+        (k,) bool, in the order given.
+
+    Raises:
+        ValueError: for other shapes or values, NaN included.
+    """
+    values, level = checks.as_array(p_values, "p_values"), checks.number(level, "level", 0, 1)
+    if values.ndim != 1 or values.dtype.kind not in "fiu" or not ((values >= 0) & (values <= 1)).all():
+        raise ValueError(f"p_values is {p_values!r}; valid are numbers in [0, 1], (k,): leave out what is not measured")
+    order = np.argsort(values)
+    stands = np.logical_and.accumulate(values[order] <= level / np.arange(len(values), 0, -1))
+    return stands[np.argsort(order)]

@@ -7,7 +7,18 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from compatlib.evaluation.statistics import INCONCLUSIVE, NOT_REPRODUCED, REPRODUCED, by_seed, paired, verdict
+from compatlib.evaluation.statistics import (
+    INCONCLUSIVE,
+    NO_DIFFERENCE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    ClassScores,
+    Measured,
+    by_seed,
+    holm,
+    paired,
+    verdict,
+)
 
 
 def seeds(*values) -> dict[int, float]:
@@ -19,6 +30,12 @@ def with_interval(low: float, high: float, n: int = 3) -> dict[int, float]:
     unit = np.linspace(-1, 1, n)
     half = stats.t.ppf(0.975, n - 1) * unit.std(ddof=1) / np.sqrt(n)
     return seeds(*((low + high) / 2 + (high - low) / 2 / half * unit))
+
+
+def of_classes(*sums) -> Measured:
+    """A measurement from every seed's sums by class, of four queries a class."""
+    scores = {seed: ClassScores(each, [4] * len(each)) for seed, each in enumerate(sums)}
+    return Measured({seed: each.mean for seed, each in scores.items()}, scores)
 
 
 ZERO = seeds(0, 0, 0)
@@ -184,12 +201,181 @@ def test_fewer_than_three_seeds_are_inconclusive(n):
 
 
 def test_equal_values_are_a_point():
-    """No spread: a tie is no direction, but it is an equivalence, also exactly at the margin."""
-    assert verdict("direction", ZERO, ZERO).outcome == NOT_REPRODUCED
+    """No spread: a tie shows no difference, but it is an equivalence, also exactly at the margin."""
+    assert verdict("direction", ZERO, ZERO).outcome == NO_DIFFERENCE
     assert verdict("direction", seeds(1, 1, 1), ZERO).outcome == REPRODUCED
     assert verdict("equivalence", ZERO, ZERO, margin=0).outcome == REPRODUCED
     assert verdict("equivalence", seeds(1, 1, 1), ZERO, margin=1).outcome == REPRODUCED
     assert verdict("equivalence", seeds(2, 2, 2), ZERO, margin=1).outcome == NOT_REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "outcome"),
+    [(1e-6, 1, REPRODUCED), (-1e-6, 1, INCONCLUSIVE), (-1, 1e-6, INCONCLUSIVE), (-3, -1e-6, NOT_REPRODUCED)],
+)
+@pytest.mark.parametrize("bound", [0, 0.05, -2])
+def test_above_is_a_direction_against_a_bound(low, high, outcome, bound):
+    values = {seed: value + bound for seed, value in with_interval(low, high).items()}
+    result = verdict("above", values, margin=bound)
+    assert (result.kind, result.outcome, result.outcomes, result.margin) == ("above", outcome, (outcome,), bound)
+    assert (result.links[0].low, result.links[0].high) == pytest.approx((low, high), abs=1e-12)
+
+
+def test_value_at_its_bound_is_not_above_it():
+    assert verdict("above", seeds(0.05, 0.05, 0.05), margin=0.05).outcome == NOT_REPRODUCED
+    assert verdict("above", of_classes([1, 3], [1, 3], [1, 3]), margin=0.4).outcome == INCONCLUSIVE
+
+
+@pytest.mark.parametrize(
+    ("above", "below", "outcome"),
+    [
+        (of_classes(*[[1, 3]] * 3), of_classes(*[[1, 3]] * 3), NO_DIFFERENCE),
+        (of_classes(*[[1, 3]] * 3), of_classes(*[[2, 2]] * 3), INCONCLUSIVE),  # equal means of unequal classes
+        (of_classes([1, 3], [2, 2], [0, 4]), of_classes([1, 3], [2, 2], [0, 4]), NO_DIFFERENCE),
+        (of_classes([1, 3], [2, 2], [0, 4]), of_classes([1, 3], [2, 2], [0, 3]), INCONCLUSIVE),
+        (of_classes(*[[1, 3]] * 3), seeds(0.5, 0.5, 0.5), NO_DIFFERENCE),  # one side's classes are not known
+        (seeds(0.5, 0.4, 0.3), seeds(0.5, 0.4, 0.3), NO_DIFFERENCE),
+        (seeds(0.5, 0.4, 0.3), seeds(0.5, 0.4, 0.3 - 1e-15), INCONCLUSIVE),
+        (seeds(0.5, 0.4), seeds(0.5, 0.4), INCONCLUSIVE),  # two seeds
+    ],
+)
+def test_no_difference_is_equality_throughout(above, below, outcome):
+    assert verdict("direction", above, below).outcome == outcome
+    if outcome == NO_DIFFERENCE:
+        assert verdict("equivalence", above, below, margin=0).outcome == REPRODUCED
+
+
+@pytest.mark.parametrize(
+    ("rungs", "outcomes", "outcome"),
+    [
+        ((0, 0), (NO_DIFFERENCE,), INCONCLUSIVE),
+        ((0, 0, 1), (NO_DIFFERENCE, REPRODUCED), INCONCLUSIVE),
+        ((0, 1, 1, 2), (REPRODUCED, NO_DIFFERENCE, REPRODUCED), INCONCLUSIVE),
+        ((1, 1, 0), (NO_DIFFERENCE, NOT_REPRODUCED), NOT_REPRODUCED),
+        ((0, 1, 2), (REPRODUCED, REPRODUCED), REPRODUCED),
+    ],
+)
+def test_chain_with_a_link_of_no_difference_is_at_best_inconclusive(rungs, outcomes, outcome):
+    result = verdict("chain", *(seeds(rung, rung, rung) for rung in rungs))
+    assert (result.outcomes, result.outcome) == (outcomes, outcome)
+
+
+def test_verdict_takes_both_sources_of_chance():
+    """Every seed says +0.05, all of it from one of four classes: seeds alone decide, classes do not."""
+    above, below = of_classes(*[[4, 2, 2, 2]] * 3), of_classes(*[[3.2, 2, 2, 2]] * 3)
+    both, alone = verdict("direction", above, below), verdict("direction", above.values, below.values)
+    assert (both.outcome, both.links[0].sources) == (INCONCLUSIVE, ("seeds", "classes"))
+    assert (alone.outcome, alone.links[0].sources) == (REPRODUCED, ("seeds",))
+    assert verdict("chain", below, above).links == both.links
+
+
+def test_level_of_chance_is_fixed_unless_it_is_known_by_class():
+    a = of_classes([1, 3, 2, 2], [1, 2, 2, 2], [1, 3, 3, 2])
+    number = verdict("at_chance", a, chance_level=0.5, margin=0.1).links[0]
+    assert number == verdict("at_chance", a, chance_level=seeds(0.5, 0.5, 0.5), margin=0.1).links[0]
+    assert number.sources == ("seeds", "classes")
+    by_class = verdict("at_chance", a, chance_level=of_classes(*[[1, 3, 2, 2]] * 3), margin=0.1).links[0]
+    assert by_class.mean == number.mean
+    assert by_class.se_classes < number.se_classes
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 30])
+def test_p_value_is_that_of_the_paired_t_test(n):
+    random = np.random.default_rng(n)
+    a, b = random.standard_normal(n), random.standard_normal(n)
+    result = paired(seeds(*a), seeds(*b))
+    assert result.p_value() == pytest.approx(stats.ttest_rel(a, b).pvalue, rel=1e-9)
+    assert result.p_value(0.3) == pytest.approx(stats.ttest_1samp(a - b, 0.3).pvalue, rel=1e-9)
+    assert result.p_value(result.mean) == 1
+    assert [result.p_value(end) for end in (result.low, result.high)] == pytest.approx([0.05, 0.05], rel=1e-9)
+
+
+def test_p_value_covers_both_sources():
+    result = paired(of_classes([1, 3, 2], [1, 4, 2], [0, 3, 4]), of_classes([0, 3, 1], [1, 1, 2], [0, 3, 1]))
+    assert result.sources == ("seeds", "classes")
+    assert [result.p_value(end) for end in (result.low, result.high)] == pytest.approx([0.05, 0.05], rel=1e-9)
+
+
+def test_p_value_of_a_point():
+    point = paired(seeds(1, 1, 1), ZERO)
+    assert (point.p_value(), point.p_value(1)) == (0, 1)
+    assert np.isnan(paired({0: 1.0}, {0: 0.0}).p_value())
+    with pytest.raises(ValueError, match="bound is nan"):
+        point.p_value(np.nan)
+
+
+KINDS_WITH_MARGIN = {"direction": None, "equivalence": 0.5, "above": 0.5, "chain": None, "at_chance": 0.5}
+
+
+@pytest.mark.parametrize("kind", KINDS_WITH_MARGIN)
+@pytest.mark.parametrize("n", [3, 6])
+def test_verdict_is_decided_where_its_p_value_is_at_most_the_level(kind, n):
+    random, margin, decided = np.random.default_rng(n), KINDS_WITH_MARGIN[kind], set()
+    for _ in range(200):
+        count = {"chain": 3, "above": 1, "at_chance": 1}.get(kind, 2)
+        levels = random.uniform(-1.5, 1.5, (count, 1))
+        values = [seeds(*each) for each in levels + random.uniform(0, 0.5) * random.standard_normal((count, n))]
+        options = {"chance_level": 0.1} if kind == "at_chance" else {}
+        result = verdict(kind, *values, margin=margin, **options)
+        assert (result.outcome != INCONCLUSIVE) == (result.p_value <= 0.05)
+        decided.add(result.outcome)
+    assert decided == {REPRODUCED, NOT_REPRODUCED, INCONCLUSIVE}
+
+
+def test_p_value_of_what_decides_nothing():
+    assert verdict("direction", seeds(9, 9), seeds(0, 0)).p_value == 1
+    assert verdict("direction", {0: 9.0}, {0: 0.0}).p_value == 1
+    assert verdict("direction", ZERO, ZERO).p_value == 1
+    assert verdict("chain", ZERO, ZERO, seeds(1, 1, 1)).p_value == 1
+    assert verdict("direction", seeds(1, 1, 1), ZERO).p_value == 0
+
+
+@pytest.mark.parametrize(
+    ("p_values", "rejected"),
+    [
+        ([0.01, 0.04, 0.03, 0.005], [True, False, False, True]),  # 0.0125, 0.0167, then 0.03 > 0.025
+        ([0.01, 0.02, 0.03], [True, True, True]),  # 0.0167, 0.025, 0.05
+        ([0.02, 0.02, 0.02], [False, False, False]),
+        ([0.02, 0.0, 0.02], [True, True, True]),
+        ([0.05], [True]),
+        ([0.050001], [False]),
+        ([1, 0], [False, True]),
+        ([], []),
+    ],
+)
+def test_holm_by_hand(p_values, rejected):
+    assert holm(p_values).tolist() == rejected
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_holm_is_the_closed_test_of_bonferroni(seed):
+    """A hypothesis is rejected if every set of hypotheses that holds it has one at most at level / size of the set."""
+    random = np.random.default_rng(seed)
+    k, level = int(random.integers(1, 8)), float(random.choice([0.05, 0.2]))
+    p_values = random.choice([0.004, 0.006, 0.01, 0.012, 0.02, 0.03, 0.05, 0.3], k)
+    members = [[i for i in range(k) if number >> i & 1] for number in range(1, 2**k)]
+    expected = [
+        all(min(p_values[one] for one in group) <= level / len(group) for group in members if i in group)
+        for i in range(k)
+    ]
+    assert holm(p_values, level).tolist() == expected
+
+
+@pytest.mark.parametrize(
+    ("p_values", "level", "message"),
+    [
+        ([0.1, np.nan], 0.05, "valid are numbers in [0, 1], (k,): leave out what is not measured"),
+        ([-0.1], 0.05, "p_values is [-0.1]"),
+        ([1.1], 0.05, "p_values is [1.1]"),
+        ([[0.1]], 0.05, "p_values is [[0.1]]"),
+        (["0.1"], 0.05, "p_values is ['0.1']"),
+        (0.1, 0.05, "p_values is 0.1"),
+        ([0.1], 5, "level is 5; valid are finite numbers from 0 to 1"),
+    ],
+)
+def test_holm_refuses(p_values, level, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        holm(p_values, level)
 
 
 @pytest.mark.parametrize(
@@ -211,6 +397,12 @@ def test_equal_values_are_a_point():
         ("at_chance", (ZERO,), {"margin": 1, "chance_level": np.nan}, "is nan; valid are finite numbers"),
         ("at_chance", (ZERO,), {"margin": 1, "chance_level": {0: 1.0}}, "only equal seeds make pairs"),
         ("chain", (ZERO, seeds(1, 2)), {}, "only equal seeds make pairs"),
+        ("above", (ZERO,), {}, "margin is None; a claim of kind 'above' needs one"),
+        ("above", (ZERO, ZERO), {"margin": 1}, "2 measurements for a claim of kind 'above'; valid is 1"),
+        ("above", (ZERO,), {"margin": np.inf}, "margin is inf"),
+        ("above", (ZERO,), {"margin": True}, "margin is True"),
+        ("above", (ZERO,), {"margin": 1, "chance_level": 0}, "a claim of kind 'above' has none"),
+        ("at_chance", (ZERO,), {"margin": 1, "chance_level": "0"}, "chance_level is '0'; valid is a mapping"),
     ],
 )
 def test_claims_without_meaning_are_refused(kind, measurements, options, message):
