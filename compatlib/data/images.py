@@ -148,7 +148,11 @@ class FolderImages(Dataset):
         return subset
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of the size and of every file's class, name and bytes."""
+        """SHA-256, in hexadecimal, of the size and of every file's class, name and bytes, which are read once."""
+        return self._digest
+
+    @cached_property
+    def _digest(self) -> str:
         total = hashlib.sha256(repr((self.size, self.class_names)).encode())
         for file, label in zip(self.files, self.labels.tolist(), strict=True):
             total.update(f"{label}/{file.name}/".encode() + hashlib.sha256(file.read_bytes()).digest())

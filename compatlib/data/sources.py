@@ -30,6 +30,7 @@ OMNIGLOT_DISTINCT = 242  # of both together
 OMNIGLOT_DRAWERS, OMNIGLOT_TRAIN_DRAWERS = 20, 12
 GLYPHS_SEED = 20_200_610
 GLYPHS_FIRST_TEST = 100_000  # test samples are numbered from here, beyond any training split
+SIDES = {"glyphs": 32, "digits": 8, "cifar100": 32, "omniglot_small": 35}  # in pixels; a folder's are asked for
 GLYPHS_CLASSES, GLYPHS_TRAIN, GLYPHS_TEST = 200, 60, 20
 # What the readers of zip, npz and PNG raise at a file that is cut off, altered or of another kind.
 _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, SyntaxError, zlib.error, BadZipFile)

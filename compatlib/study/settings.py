@@ -125,6 +125,40 @@ def tables(run: Settings) -> tuple[str, ...]:
     return tuple(name for name in names if name == names[0] or name in chosen)
 
 
+def changed(run: Settings, changes: Mapping[str, Any]) -> Settings:
+    """The run with other values, by dotted name such as "knobs.views" or "training.epochs".
+
+    Raises:
+        ValueError: the run has no value of this name, or the new one is impossible.
+    """
+    for name, value in changes.items():
+        run = _with_value(run, name.split("."), value, name)
+    return run
+
+
+def value_of(run: Settings, name: str) -> Any:
+    """What the run has under a dotted name.
+
+    Raises:
+        ValueError: the run has no value of this name.
+    """
+    value: Any = run
+    for part in name.split("."):
+        if part not in getattr(type(value), "model_fields", ()):
+            raise ValueError(f"a run has no {name!r}: {type(value).__name__} has no {part!r}")
+        value = getattr(value, part)
+    return value
+
+
+def _with_value(model: "Model", parts: list[str], value: Any, name: str) -> "Model":
+    first, *rest = parts
+    value_of(model, first)
+    if rest:
+        value = _with_value(getattr(model, first), rest, value, name)
+    values = {field: getattr(model, field) for field in type(model).model_fields} | {first: value}
+    return _validated(type(model), values, "setting")
+
+
 KnobsType = TypeVar("KnobsType", bound=Knobs)
 RUN_NAMES = ("profile", "dataset", "seeds")
 

@@ -1,0 +1,1 @@
+"""The chapters, a package each, alike inside: `plan` (its cases and grids), `tables`, `figures`."""

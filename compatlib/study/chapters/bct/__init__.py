@@ -1,0 +1,1 @@
+"""Chapter *BCT*: upgrades with the influence loss, and with its baselines."""

@@ -1,0 +1,1 @@
+"""Chapter *FCT*: galleries transformed to the new model's space, and backfilled in FastFill's order."""

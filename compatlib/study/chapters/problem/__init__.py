@@ -1,0 +1,1 @@
+"""Chapter *the problem*: models trained apart cannot meet."""

@@ -1,0 +1,1 @@
+"""Chapter *SFSC*: one training of several compatible sub-models, its halves and its baselines."""

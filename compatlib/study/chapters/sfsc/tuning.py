@@ -1,0 +1,71 @@
+"""Tuning for the chapter *SFSC*: the learning rate of every loss and the evidential loss's logit scale.
+
+One seed apart from the study's, a third of the epochs, the nine tenths of the training images that are kept, tested on
+the tenth that is held out. A loss is tuned in its training without projection; the projected one takes the same values.
+A candidate is judged by rank 1, in the mean of self-tests and cross-tests. Of the rates within half a point of the best
+the lowest is taken; the logit scale is that of the best. Of the closed split's test images none has a part in it; of
+the open-set's test classes, training images were seen.
+"""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any, ClassVar
+
+import pandas as pd
+
+from compatlib.study.chapters.sfsc import plan
+from compatlib.study.chapters.sfsc.plan import FULL_GALLERY, MEAN, OWN_GALLERIES, score_cases
+from compatlib.study.lab.cases import Case, under
+from compatlib.study.lab.experiment import Chapter, validation
+from compatlib.study.lab.images import CLOSED
+from compatlib.study.lab.rows import Rows
+from compatlib.study.lab.trainables.widths import BCT_S, JOINT, SWITCHABLE, rate_of
+from compatlib.study.settings import Settings
+
+TUNED = (JOINT, "Asymmetric-S", BCT_S, "BCT-S + uncertainty")
+RATES = (0.05, 0.1, 0.2, 0.4, 0.8)
+LOGIT_SCALES = (1.0, 4.0, 16.0)
+
+
+class Knobs(plan.Knobs):
+    """What is not tuned, such as the widths; a profile's own for this tuning, not those that were chosen by it."""
+
+    chapter: ClassVar[str] = "sfsc_tuning"
+
+
+def cases(run: Settings, seed: int) -> Iterator[Case]:
+    """Every loss with every rate, the evidential one with every scale too."""
+    for method in TUNED:
+        for scale in scales(method):
+            for rate in RATES:
+                variant = "" if scale is None else f"{scale:g}"
+                yield from candidate(run, method, rate, {} if scale is None else {"logit_scale": scale}, variant)
+
+
+def candidate(
+    run: Settings, method: str, rate: float, values: dict[str, Any], variant: str, **changes: Any
+) -> Iterator[Case]:
+    """A training with one learning rate and other values of the evidential loss, by knob."""
+    own = {f"knobs.{name}": value for name, value in {rate_of(method): rate, **values}.items()}
+    place = {"variant": variant, "x_name": "learning rate", "x": rate}
+    yield from under(score_cases(run, method, CLOSED, **place), own | changes)
+
+
+def scales(method: str) -> tuple[float | None, ...]:
+    """The logit scales that are tried; None where the loss has none."""
+    return LOGIT_SCALES if SWITCHABLE.get(method, ("",))[0] == "evidential" else (None,)
+
+
+def judged(tuned: Rows) -> pd.Series:
+    """What a candidate is chosen by, the highest the best: by (method, logit scale, rate), mean over seeds."""
+    found = tuned.of(query_model=MEAN, gallery_model=[OWN_GALLERIES, FULL_GALLERY], metric="cmc@1")
+    return found.groupby(["method", "variant", "x"])["value"].mean()
+
+
+def is_chosen(run: Settings, method: str, scale: str, rate: float) -> bool:
+    """Whether a run trains the method with these values."""
+    own = run.knobs
+    return own.learning_rate(method) == rate and (not scale or own.logit_scale == float(scale))
+
+
+CHAPTER = Chapter("sfsc_tuning", Knobs, cases, partial(validation, shortened=3), is_published=False)

@@ -1,0 +1,119 @@
+"""A chapter is its cases; what is measured of them, for every chapter alike."""
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from compatlib.study.lab import make, rows, sidecars
+from compatlib.study.lab.artifacts import Artifact
+from compatlib.study.lab.cases import Case
+from compatlib.study.lab.images import data_digests
+from compatlib.study.lab.parallel import Task, train_all
+from compatlib.study.lab.seed import Seed
+from compatlib.study.lab.trainables import Base, Trainable
+from compatlib.study.settings import Knobs, Settings
+
+VALIDATION_SEED = 100
+
+
+def unchanged(run: Settings) -> Settings:
+    """The run itself."""
+    return run
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """What a chapter measures.
+
+    name: of its rows. knobs: its own parameters. cases: (run, seed) → the cases, the only source of its rows. prepared:
+    the run as the cases see it. is_published: whether a reader gets the models; a tuning's are made for it alone.
+    """
+
+    name: str
+    knobs: type[Knobs]
+    cases: Callable[[Settings, int], Iterable[Case]]
+    prepared: Callable[[Settings], Settings] = unchanged
+    is_published: bool = True
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Rows of all seeds, the artifacts that they stand on by "name, seed s", digests of the images, the first seed.
+
+    to_publish: those that a reader gets. base_models: those of roles alone, trained apart.
+    """
+
+    rows: rows.Rows
+    artifacts: dict[str, Artifact]
+    to_publish: dict[str, Artifact]
+    base_models: dict[str, Artifact]
+    data: dict[str, str]
+    first: Seed
+
+
+def validation(run: Settings, *, shortened: int = 1) -> Settings:
+    """The run on held-out training images: nine tenths are trained on, the last is tested on; seeds of its own.
+
+    Args:
+        run: the run's settings.
+        shortened: the base models' epochs are divided by it.
+    """
+    training = run.training.model_copy(update={"epochs": max(1, run.training.epochs // shortened)})
+    seeds = tuple(VALIDATION_SEED + seed for seed in run.seeds)
+    return run.model_copy(update={"validation": True, "training": training, "seeds": seeds})
+
+
+def measure(chapter: Chapter, run: Settings) -> Measured:
+    """Train or load all that the chapter's cases stand on, side by side, and ask what they ask."""
+    run = chapter.prepared(run)
+    plans = {seed: list(chapter.cases(run, seed)) for seed in run.seeds}
+    train_all(tasks(run, plans))
+    frames, sidecar, found, first = [], {}, {}, None
+    for number, cases in plans.items():
+        begun, seed = time.monotonic(), Seed(run, number, chapter.name)
+        records = [list(seed.rows([case])) for case in cases]
+        made = artifacts(seed, cases)
+        frames += [row for each in records for row in each]
+        about = sidecars.description(run, number, cases, records, made, time.monotonic() - begun)
+        sidecar[f"{run.profile}/{run.dataset}/{number}"] = about
+        found |= {f"{name}, seed {number}": each for name, each in made.items()}
+        first = first or seed
+    return Measured(
+        rows.Rows(rows.table(frames), sidecar),
+        {name: artifact for name, (_, artifact) in found.items()},
+        {name: each for name, (what, each) in found.items() if what.is_published and chapter.is_published},
+        {name: each for name, (what, each) in found.items() if isinstance(what, Base)},
+        data_digests(run),
+        first,
+    )
+
+
+def tasks(run: Settings, plans: Mapping[int, Sequence[Case]]) -> list[Task]:
+    """What is to be trained for these cases by seed, each model once, whichever cases share it."""
+    found: dict[str, Task] = {}
+    for seed, cases in plans.items():
+        for case in cases:
+            own, words = case.run(run), changes_in_words(case.changes)
+            for task, what in zip(
+                make.tasks(own, seed, case.trainables), make.with_ancestors(case.trainables), strict=True
+            ):
+                key = make.key(own, what, seed)
+                is_own = not words or key == make.key(run, what, seed)
+                name = task.name if is_own else f"{task.name}{words}"
+                found.setdefault(key, Task(name, task.train, task.work, task.stage))
+    return list(found.values())
+
+
+def artifacts(seed: Seed, cases: Iterable[Case]) -> dict[str, tuple[Trainable, Artifact]]:
+    """What the cases stand on, by name: the trainable, and its artifact; parents that were not loaded are left out."""
+    found = {}
+    for case in cases:
+        own, words = seed.under(case.changes), changes_in_words(case.changes)
+        for what in case.trainables:
+            found[f"{what.name}{words}"] = (what, own.made(what).artifact)
+    return found
+
+
+def changes_in_words(changes: Mapping[str, object]) -> str:
+    """For names: ", views 2"; empty without changes."""
+    return "".join(f", {name.removeprefix('knobs.')} {value:g}" for name, value in changes.items())

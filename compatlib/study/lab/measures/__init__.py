@@ -1,0 +1,33 @@
+"""What can be asked of a case: functions (seed, case) → rows, each with the behaviours that decide its numbers."""
+
+from compatlib.study.lab.measures.backfilling import answers, correlation, curve, curve_area
+from compatlib.study.lab.measures.classifier import old_classifier
+from compatlib.study.lab.measures.cost import image_speed, index, size, training_seconds, transformation_speed
+from compatlib.study.lab.measures.gradients import gradients, gradients_by_epoch, gradients_by_tensor
+from compatlib.study.lab.measures.scores import chance, flips, mean_scores, popularity, rank_1, scores, threshold
+from compatlib.study.lab.measures.vectors import collapse, likeness
+
+__all__ = [
+    "answers",
+    "chance",
+    "collapse",
+    "correlation",
+    "curve",
+    "curve_area",
+    "flips",
+    "gradients",
+    "gradients_by_epoch",
+    "gradients_by_tensor",
+    "image_speed",
+    "index",
+    "likeness",
+    "mean_scores",
+    "old_classifier",
+    "popularity",
+    "rank_1",
+    "scores",
+    "size",
+    "threshold",
+    "training_seconds",
+    "transformation_speed",
+]

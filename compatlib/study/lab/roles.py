@@ -1,0 +1,142 @@
+"""The roles of base models, from which all chapters start: what each is trained on, its network and its classifier.
+
+A role `old…` is a deployed model; `new…` is its successor trained without a compatibility term, the paragon too.
+
+- `old`: the first half of the classes. `old_samples`: the first half of every class's images. `old_quarter`: the first
+  quarter of the classes. `old_shared`: as `old`, but from the initial weights of `new`, which the study else forbids.
+- `new`: all classes. `twin`: as `new`, from another stream: another seed of the same network. `small`: as `new`, a
+  smaller network.
+- `old_open`, `new_open`: an open-set split; a quarter and a half of the classes, none of which is tested on.
+- What else an upgrade may change, on the classes of `old` and `new`: `old_small` (a smaller network), `new_deep` (twice
+  the blocks), `old_narrow`, `new_narrow` (half the embedding's size), `old_cosine`, `new_cosine`, `new_arcface`
+  (another classifier), `old_small_narrow`, `new_deep_arcface` (several at once).
+
+Each role has a stream of its own, so that no two models of one seed share initial weights, order or augmentation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from typing import Any, Literal
+
+from torch import nn
+
+from compatlib.data import splits
+from compatlib.data.images import Images
+from compatlib.models import classifiers, resnet
+from compatlib.study.lab.images import open_set, training_images
+from compatlib.study.settings import Knobs, Network, Settings, Training
+
+CLASSIFIERS = {
+    "linear": classifiers.LinearClassifier,
+    "cosine": classifiers.CosineClassifier,
+    "arcface": classifiers.ArcFaceClassifier,
+}
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a model is trained on, which network and classifier it has, and whose initial weights."""
+
+    share: Callable[[Settings], Images]
+    network: Callable[[Settings], Network]
+    classifier: Literal["linear", "cosine", "arcface"] = "linear"
+    weights_of: str | None = None
+
+
+def _old_classes(run: Settings, share: float = 0.5) -> Images:
+    return splits.class_incremental(training_images(run), share)[0]
+
+
+def _old_samples(run: Settings) -> Images:
+    return splits.sample_incremental(training_images(run))[0]
+
+
+def _new_open(run: Settings) -> Images:
+    return open_set(run).train
+
+
+def _old_open(run: Settings) -> Images:
+    return splits.of_classes(open_set(run).train, 0, open_set(run).old_classes)
+
+
+def _network(run: Settings, **changes: Any) -> Network:
+    return run.network.model_copy(update=changes)
+
+
+def _small(run: Settings) -> Network:
+    return run.small_network
+
+
+def _narrow(run: Settings) -> Network:
+    return _network(run, dim=run.network.dim // 2)
+
+
+def _small_narrow(run: Settings) -> Network:
+    return run.small_network.model_copy(update={"dim": run.small_network.dim // 2})
+
+
+def _deep(run: Settings) -> Network:
+    return _network(run, blocks=2 * run.network.blocks)
+
+
+ROLES = {
+    "old": Role(_old_classes, _network),
+    "old_samples": Role(_old_samples, _network),
+    "old_quarter": Role(partial(_old_classes, share=0.25), _network),
+    "old_shared": Role(_old_classes, _network, weights_of="new"),
+    "old_small": Role(_old_classes, _small),
+    "old_narrow": Role(_old_classes, _narrow),
+    "old_cosine": Role(_old_classes, _network, "cosine"),
+    "old_small_narrow": Role(_old_classes, _small_narrow),
+    "old_open": Role(_old_open, _network),
+    "new": Role(training_images, _network),
+    "twin": Role(training_images, _network),
+    "small": Role(training_images, _small),
+    "new_narrow": Role(training_images, _narrow),
+    "new_deep": Role(training_images, _deep),
+    "new_cosine": Role(training_images, _network, "cosine"),
+    "new_arcface": Role(training_images, _network, "arcface"),
+    "new_deep_arcface": Role(training_images, _deep, "arcface"),
+    "new_open": Role(_new_open, _network),
+}
+
+
+def share_of(name: str, run: Settings) -> Images:
+    """What a role is trained on; the last few are kept, for runs that differ in other values too.
+
+    Raises:
+        ValueError: there is no such role.
+    """
+    role_of(name)
+    others = {"knobs": Knobs(), "training": Training(epochs=1, learning_rate=1.0), "seeds": (0,), "sweep_seeds": (0,)}
+    return _share_of(name, run.model_copy(update=others))
+
+
+@lru_cache(maxsize=6)
+def _share_of(name: str, run: Settings) -> Images:
+    return ROLES[name].share(run)
+
+
+def role_of(name: str) -> Role:
+    """The role of this name.
+
+    Raises:
+        ValueError: there is none.
+    """
+    if name not in ROLES:
+        raise ValueError(f"unknown role {name!r}; choose one of {tuple(ROLES)}")
+    return ROLES[name]
+
+
+def make_backbone(network: Network, images: Images) -> nn.Module:
+    """An untrained backbone as the settings describe it, for images of this many channels."""
+    if network.torchvision is not None:
+        return resnet.torchvision_resnet(network.torchvision, dim=network.dim, head=network.head)
+    values = network.model_dump(exclude={"torchvision"})
+    return resnet.small_resnet(**values, in_channels=images[0][0].shape[0])
+
+
+def make_classifier(kind: str, dim: int, images: Images) -> nn.Module:
+    """An untrained classifier with a row for every label up to the images' highest."""
+    return CLASSIFIERS[kind](dim, int(images.labels.max()) + 1)

@@ -1,0 +1,263 @@
+"""Tidy rows: the only form in which a result travels from a run to tables, plots, verdicts and tests.
+
+One CSV a chapter, and beside it a sidecar of the same name in JSON that tells for every (profile, data set, seed) what
+its rows were made from.
+"""
+
+import io
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from filelock import FileLock
+
+from compatlib.study.lab.artifacts import REPOSITORY
+
+PUBLISHED = REPOSITORY / "data" / "published"
+PAPER_VALUES = REPOSITORY / "data" / "paper_values.csv"
+COLUMNS = (
+    "profile",
+    "dataset",
+    "split",
+    "chapter",
+    "method",
+    "variant",
+    "query_model",
+    "gallery_model",
+    "distance",
+    "subset",
+    "metric",
+    "x_name",
+    "x",
+    "seed",
+    "value",
+)
+GROUP = ("profile", "dataset", "seed")
+CELL = tuple(name for name in COLUMNS if name not in ("seed", "value"))
+IS_CURRENT = "is_current"  # a column of rows that were compared with what this version would make them from
+_TEXTS = [name for name in CELL if name != "x"]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A chapter's rows, and for every group of them, keyed "profile/dataset/seed", what it was made from."""
+
+    frame: pd.DataFrame
+    sidecar: dict[str, dict[str, Any]]
+
+    def of(self, **wanted: Any) -> pd.DataFrame:
+        """The rows whose columns have these values (a list or tuple: one of them).
+
+        Raises:
+            ValueError: an unknown column, or no such row.
+        """
+        unknown = set(wanted) - set(COLUMNS)
+        if unknown:
+            raise ValueError(f"unknown column {sorted(unknown)}; rows have {COLUMNS}")
+        chosen = self.frame
+        for name, value in wanted.items():
+            chosen = chosen[chosen[name].isin(value if isinstance(value, list | tuple) else [value])]
+        if chosen.empty:
+            raise ValueError(f"no row has {wanted}")
+        return chosen
+
+    def run(self, profile: str, dataset: str) -> "Rows":
+        """The rows and the descriptions of one profile and data set; none where there are none."""
+        frame = self.frame[(self.frame["profile"] == profile) & (self.frame["dataset"] == dataset)]
+        sidecar = {g: about for g, about in self.sidecar.items() if g.rpartition("/")[0] == f"{profile}/{dataset}"}
+        return Rows(frame, sidecar)
+
+    def comparable(self, current: Mapping[str, str] | None = None) -> "Rows":
+        """The rows whose case was made alike in all seeds, of rows of one profile and data set.
+
+        Case by case: those that this version would make are taken where there are any, else those of the largest group
+        of seeds that agree, the lowest seed's of equal ones.
+
+        Args:
+            current: case → what this version would make it from (`sidecars.current`). None: nothing is known to be of
+                an earlier version.
+
+        Returns:
+            Rows with a column `is_current`.
+        """
+        made: dict[str, list[str]] = {}
+        for group in sorted(self.sidecar, key=_seed_of):
+            for case in self.sidecar[group]["cases"]:
+                made.setdefault(case["case"], []).append(case["made"])
+        chosen = {case: max(each, key=each.count) for case, each in made.items()}
+        if current is not None:
+            chosen |= {case: current[case] for case, each in made.items() if current.get(case) in each}
+        agrees, is_current = np.ones(len(self.frame), bool), np.ones(len(self.frame), bool)
+        for _, case, places in self._cases():
+            agrees[places] &= case["made"] == chosen[case["case"]]
+            is_current[places] &= current is None or current.get(case["case"]) == case["made"]
+        frame = self.frame.assign(**{IS_CURRENT: is_current})[agrees]
+        left = set(frame["seed"])
+        return Rows(frame, {group: about for group, about in self.sidecar.items() if _seed_of(group) in left})
+
+    def behaviours(self, **wanted: Any) -> dict[str, int]:
+        """The numbers of the behaviours that the rows which `wanted` picks stand on, by name.
+
+        Raises:
+            ValueError: as `of`, or the rows stand on one behaviour's different numbers.
+        """
+        picked, found = self.of(**wanted).index, {}
+        for about, case, places in self._cases():
+            if not picked.isin(self.frame.index[places]).any():
+                continue
+            for name in case["behaviours"]:
+                number = about["behaviours"][name]
+                if found.setdefault(name, number) != number:
+                    raise ValueError(f"{wanted} picks rows of different versions of {name!r}; make them comparable")
+        return found
+
+    def undescribed(self) -> pd.DataFrame:
+        """The rows that no case of the sidecar describes."""
+        described = np.zeros(len(self.frame), bool)
+        for _, _, places in self._cases():
+            described[places] = True
+        return self.frame[~described]
+
+    def _cases(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
+        """Every seed's description, each of its cases, and the places of the case's rows."""
+        columns = {name: self.frame[name].to_numpy() for name in CELL}
+        columns["x"] = np.where(np.isnan(columns["x"].astype(float)), "", columns["x"].astype(object))
+        group = np.array(groups(self.frame))
+        for name, about in self.sidecar.items():
+            places = np.flatnonzero(group == name)
+            own = {column: values[places] for column, values in columns.items()}
+            for case in about["cases"]:
+                fits = np.isin(own["metric"].astype(str), case["metrics"])
+                for column, value in case["cells"].items():
+                    fits &= own[column] == value
+                yield about, case, places[fits]
+
+    def by_seed(self, **wanted: Any) -> pd.Series:
+        """Value by seed of the one cell that `wanted` picks.
+
+        Raises:
+            ValueError: as `of`, or the rows belong to several cells, even if no seed has more than one.
+        """
+        chosen = self.of(**wanted)
+        differing = [name for name in CELL if len(chosen[name].drop_duplicates()) > 1]
+        if differing or chosen["seed"].duplicated().any():
+            raise ValueError(f"{wanted} picks rows of several cells, which differ in {differing}; say which")
+        return chosen.set_index("seed")["value"].sort_index()
+
+
+def table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
+    """Rows from records; a text column that a record lacks is empty, `x` too.
+
+    Raises:
+        ValueError: an unknown column, or a record without metric, seed or value.
+    """
+    records = list(records)
+    for record in records:
+        unknown, missing = set(record) - set(COLUMNS), {"metric", "seed", "value"} - set(record)
+        if unknown or missing:
+            raise ValueError(f"a row has unknown columns {sorted(unknown)} and lacks {sorted(missing)}: {record}")
+    frame = pd.DataFrame(records, columns=list(COLUMNS))
+    return _typed(frame)
+
+
+def read(chapter: str, folder: Path | None = None) -> Rows:
+    """The published rows of a chapter; no row where none was published yet.
+
+    Raises:
+        ValueError: a damaged file, other columns than `COLUMNS`, or rows that the sidecar does not describe.
+    """
+    path = (folder or PUBLISHED) / f"{chapter}.csv"
+    if not path.exists():
+        return Rows(table([]), {})
+    try:
+        text = path.read_text()
+        frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
+        sidecar = json.loads(path.with_suffix(".json").read_text())
+        if not text.endswith("\n"):
+            raise ValueError("its last line is cut off")
+        if tuple(frame.columns) != COLUMNS:
+            raise ValueError(f"its columns are {tuple(frame.columns)} instead of {COLUMNS}")
+        frame = _typed(frame)
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{path} or its sidecar is damaged ({error}); restore both from the repository") from error
+    undescribed = set(groups(frame)) - set(sidecar)
+    if undescribed:
+        raise ValueError(f"{path} has rows of {sorted(undescribed)}, which its sidecar does not describe")
+    return Rows(frame, sidecar)
+
+
+def publish(chapter: str, new: Rows, folder: Path | None = None) -> Path:
+    """Merge rows into the published ones: a group (profile, data set, seed) that is there already is replaced.
+
+    Each file is written under a temporary name first; returns the CSV's path.
+
+    Raises:
+        ValueError: no row, rows that their sidecar does not describe, or damaged files in place.
+    """
+    if undescribed := set(groups(new.frame)) - set(new.sidecar):
+        raise ValueError(f"rows of {sorted(undescribed)} cannot be published: their sidecar does not describe them")
+    if new.frame.empty:
+        raise ValueError(f"there is no row of chapter {chapter!r} to publish")
+    if len(lost := new.undescribed()):
+        raise ValueError(f"no case of the sidecar describes {len(lost)} rows, such as {lost.iloc[0].to_dict()}")
+    folder = folder or PUBLISHED
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{chapter}.csv"
+    with FileLock(folder / f".{chapter}.lock"):  # two runs may publish seeds of their own at the same time
+        _merge(path, new)
+    return path
+
+
+def _merge(path: Path, new: Rows) -> None:
+    old = read(path.stem, path.parent)
+    replaced = set(groups(new.frame))
+    kept = old.frame[~pd.Series(groups(old.frame), index=old.frame.index, dtype=str).isin(replaced)]
+    frame = pd.concat([part for part in (kept, new.frame) if len(part)], ignore_index=True)
+    sidecar = {group: old.sidecar[group] for group in groups(kept)} | new.sidecar
+    # Rows to be replaced leave first, so that no description ever stands over rows of another making.
+    if len(kept) < len(old.frame):
+        _write(path, _text(kept))
+    _write(path.with_suffix(".json"), json.dumps(dict(sorted(sidecar.items())), indent=1, sort_keys=True) + "\n")
+    _write(path, _text(frame))
+
+
+def paper_values() -> pd.DataFrame:
+    """The papers' numbers that may be quoted, in percent, with their sources."""
+    return pd.read_csv(PAPER_VALUES, keep_default_na=False)
+
+
+def groups(frame: pd.DataFrame) -> list[str]:
+    """The group "profile/dataset/seed" of every row."""
+    return [
+        f"{profile}/{dataset}/{seed}" for profile, dataset, seed in zip(*(frame[name] for name in GROUP), strict=True)
+    ]
+
+
+def _seed_of(group: str) -> int:
+    return int(group.rpartition("/")[2])
+
+
+def _typed(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame.copy()
+    frame[_TEXTS] = frame[_TEXTS].astype(object).where(frame[_TEXTS].notna(), "").astype(str)
+    frame["x"] = pd.to_numeric(frame["x"]).astype(float)
+    frame["seed"] = frame["seed"].astype(int)
+    frame["value"] = frame["value"].astype(float)
+    return frame
+
+
+def _text(frame: pd.DataFrame) -> str:
+    """CSV in the order of the columns. An undefined value is written out as nan, so that an empty one means damage."""
+    frame = frame[list(COLUMNS)].sort_values([*CELL, "seed"], kind="stable", na_position="first")
+    return frame.assign(value=frame["value"].map("{:.6f}".format)).to_csv(index=False, float_format="%.6f")
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary.write_text(text)
+    os.replace(temporary, path)

@@ -1,0 +1,163 @@
+"""Spaces: ways to get vectors (N, d) of a split's test images, each with what it stands on."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+import torch
+
+from compatlib.embedding import embed
+from compatlib.study.lab.images import test_images, training_images
+from compatlib.study.lab.trainables import Base, Trainable, Transformation
+
+if TYPE_CHECKING:
+    from compatlib.study.lab.seed import Seed
+
+
+class Space:
+    """Vectors of a split's test images; a subclass is a frozen dataclass.
+
+    behaviours: which decide the vectors, besides those of its trainables. is_gallery_of_queries: whether its items are
+    the test images, so that a query must not find itself.
+    """
+
+    behaviours: ClassVar[tuple[str, ...]] = ("embedding",)
+    is_gallery_of_queries: ClassVar[bool] = True
+
+    @property
+    def trainables(self) -> tuple[Trainable, ...]:
+        """What it stands on."""
+        return ()
+
+    def vectors(self, seed: "Seed", split: str) -> np.ndarray:
+        """(N, d); asked for through `Seed.vectors`, which keeps them."""
+        raise NotImplementedError
+
+    def labels(self, seed: "Seed", split: str) -> np.ndarray:
+        """(N,) of its items."""
+        return seed.labels(split)
+
+
+@dataclass(frozen=True)
+class Labels(Space):
+    """No vectors: what is asked needs labels alone."""
+
+    behaviours = ()
+
+
+@dataclass(frozen=True)
+class Of(Space):
+    """Embeddings by a model; of one of several widths, by the stand-alone sub-model."""
+
+    what: Trainable
+    width: float = 1.0
+
+    @property
+    def trainables(self) -> tuple[Trainable, ...]:
+        """The model."""
+        return (self.what,)
+
+    def vectors(self, seed: "Seed", split: str) -> np.ndarray:
+        """(N, d)."""
+        return embed(seed.made(self.what).backbone(self.width), test_images(seed.run, split)).numpy()
+
+
+def of_role(role: str) -> Of:
+    """Embeddings by a base model."""
+    return Of(Base(role))
+
+
+@dataclass(frozen=True)
+class H(Space):
+    """Stored vectors, transformed to a new model's space: no image is read.
+
+    transformation: h. stored: what is transformed; by default the embeddings of its old model. in_halves: the stored
+    vectors lie in float16.
+    """
+
+    transformation: Transformation
+    stored: Space | None = None
+    in_halves: bool = False
+
+    @property
+    def from_space(self) -> Space:
+        """What is transformed."""
+        return of_role(self.transformation.old) if self.stored is None else self.stored
+
+    @property
+    def trainables(self) -> tuple[Trainable, ...]:
+        """h, what it transforms, and the side-information beside it."""
+        side = self.transformation.side
+        return (self.transformation, *self.from_space.trainables, *([] if side is None else [side]))
+
+    def inputs(self, seed: "Seed", split: str) -> tuple[np.ndarray, np.ndarray]:
+        """What lies beside the gallery: stored vectors (N, d_old) and side-information (N, d_side)."""
+        stored, side = seed.vectors(self.from_space, split), self.transformation.side
+        found = stored, stored if side is None else seed.vectors(Of(side), split)
+        return tuple(each.astype(np.float16).astype(np.float32) for each in found) if self.in_halves else found
+
+    def vectors(self, seed: "Seed", split: str) -> np.ndarray:
+        """(N, d_new)."""
+        return self._outcome(seed, split)[0]
+
+    def log_variances(self, seed: "Seed", split: str) -> np.ndarray:
+        """FastFill's, (N,).
+
+        Raises:
+            ValueError: the transformation states none.
+        """
+        if self.transformation.objective != "fastfill":
+            raise ValueError(
+                f"{self.transformation.name} states no uncertainty; its objective must be 'fastfill'"
+            )
+        return self._outcome(seed, split)[1]
+
+    def _outcome(self, seed: "Seed", split: str) -> tuple[np.ndarray, ...]:
+        module = seed.made(self.transformation).parts
+        with torch.inference_mode():
+            outcome = module(*(torch.from_numpy(each) for each in self.inputs(seed, split)))
+        return tuple(each.numpy() for each in (outcome if isinstance(outcome, tuple) else (outcome,)))
+
+
+@dataclass(frozen=True)
+class ClassMeans(Space):
+    """A gallery without its scatter: the mean embedding of every class's training images, in the classes' order."""
+
+    what: Trainable
+    is_gallery_of_queries = False
+
+    @property
+    def trainables(self) -> tuple[Trainable, ...]:
+        """The model."""
+        return (self.what,)
+
+    def vectors(self, seed: "Seed", split: str) -> np.ndarray:
+        """(classes, d)."""
+        training = training_images(seed.run)
+        embeddings = embed(seed.made(self.what).backbone(), training).double()
+        sums = torch.zeros(len(training.class_names), embeddings.shape[1], dtype=torch.float64)
+        sums.index_add_(0, training.labels, embeddings)
+        counts = torch.bincount(training.labels, minlength=len(sums))
+        return (sums / counts[:, None]).float().numpy()
+
+    def labels(self, seed: "Seed", split: str) -> np.ndarray:
+        """(classes,)."""
+        return np.arange(len(training_images(seed.run).class_names))
+
+
+@dataclass(frozen=True)
+class Mixed(Space):
+    """A gallery that is embedded again item by item: old vectors, the new ones that replace them, and in which order.
+
+    order: a name in `orders.ORDERS`.
+    """
+
+    old: H
+    new: Space
+    order: str
+    behaviours = ("embedding", "orders")
+
+    @property
+    def trainables(self) -> tuple[Trainable, ...]:
+        """Those of both."""
+        return (*self.old.trainables, *self.new.trainables)

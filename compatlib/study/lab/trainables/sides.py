@@ -1,0 +1,114 @@
+"""Side-information: what is stored beside an old embedding, learned on the old images without knowing a future model."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from torch import nn
+
+from compatlib.data.augment import crop_and_flip
+from compatlib.data.images import Images
+from compatlib.methods import independent, side_information
+from compatlib.study.lab.images import augmentation
+from compatlib.study.lab.roles import make_backbone, make_classifier, role_of, share_of
+from compatlib.study.lab.trainables.base import Trainable
+from compatlib.study.settings import Settings, Training
+from compatlib.training import Fit, initialised
+
+_BEHAVIOUR = {"SimCLR": "simclr", "autoencoder": "autoencoder", "supervised": "independent"}
+KINDS = tuple(_BEHAVIOUR)
+
+
+@dataclass(frozen=True)
+class Side(Trainable):
+    """Side-information learned on the images of an old model.
+
+    kind: a name in `KINDS`. dim: its size. old: the role beside which it stands; its images and its network, with
+    another size of embedding, are what it is learned on and with.
+
+    Raises:
+        ValueError: an unknown kind or role.
+    """
+
+    side: str
+    dim: int
+    old: str = "old"
+    kind = "side"
+
+    def __post_init__(self) -> None:
+        if self.side not in KINDS:
+            raise ValueError(f"unknown side-information {self.side!r}; choose one of {KINDS}")
+        role_of(self.old)
+
+    @property
+    def behaviours(self) -> tuple[str, ...]:
+        """Its kind's."""
+        return (_BEHAVIOUR[self.side],)
+
+    @property
+    def name(self) -> str:
+        """Such as "SimCLR 128 beside old"."""
+        return f"{self.side} {self.dim} beside {self.old}"
+
+    @property
+    def stream(self) -> str:
+        """Of its weights, order and augmentation."""
+        return f"side {self.side}"
+
+    def images(self, run: Settings) -> Images:
+        """The old role's."""
+        return share_of(self.old, run)
+
+    def network(self, run: Settings):
+        """The old role's, with an embedding of its own size."""
+        return role_of(self.old).network(run).model_copy(update={"dim": self.dim})
+
+    def recipe(self, run: Settings) -> Training:
+        """A second supervised model is trained as the old one was; the others have a recipe of their own."""
+        return run.training if self.side == "supervised" else run.knobs.side
+
+    def settings(self, run: Settings) -> dict[str, Any]:
+        """Stream, network, recipe and augmentation; of SimCLR temperature and projection too."""
+        found = {
+            "stream": self.stream,
+            "network": self.network(run).model_dump(mode="json"),
+            "training": self.recipe(run).model_dump(mode="json"),
+            "augmentation": augmentation(run),
+        }
+        return found | (_simclr_options(run) if self.side == "SimCLR" else {})
+
+    def work(self, run: Settings) -> float:
+        """Images times epochs, twice for two views."""
+        return len(self.images(run)) * self.recipe(run).epochs * (2 if self.side == "SimCLR" else 1)
+
+    def build(self, run: Settings, seed: int) -> nn.Module:
+        """The backbone; what is thrown away after training is made by `fit`."""
+        return initialised(partial(make_backbone, self.network(run), self.images(run)), seed, self.stream)
+
+    def fit(self, run: Settings, seed: int, parts: nn.Module, parents: Sequence[Any], **placement: Any) -> Fit:
+        """By its kind."""
+        images, crop = self.images(run), augmentation(run)
+        common = {"images": images, "recipe": self.recipe(run).recipe(), "seed": seed, "role": self.stream} | placement
+        if self.side == "SimCLR":
+            return side_information.fit_simclr(parts, flip=crop["flip"], **_simclr_options(run), **common)
+        augment = partial(crop_and_flip, **crop)
+        if self.side == "autoencoder":
+            return side_information.fit_autoencoder(parts, augment=augment, **common)
+        make = partial(make_classifier, "linear", self.dim, images)
+        classifier = initialised(make, seed, f"{self.stream} classifier")
+        smoothing = run.training.label_smoothing
+        return independent.fit(parts, classifier, augment=augment, label_smoothing=smoothing, **common)
+
+    def backbone(self, parts: nn.Module, width: float = 1.0) -> nn.Module:
+        """Images → (N, dim)."""
+        return parts
+
+
+def own_side(run: Settings, old: str = "old") -> Side:
+    """The study's side-information: SimCLR on the images of the role `old`, of the new embedding's size."""
+    return Side("SimCLR", run.network.dim, old)
+
+
+def _simclr_options(run: Settings) -> dict[str, Any]:
+    return {"temperature": run.knobs.temperature, "projection_dim": run.knobs.projection_dim}
