@@ -73,16 +73,16 @@ IS_READY = cmp -s requirements.txt .venv/installed.txt && (cd / && '$(CURDIR)/.v
 FORCE:
 
 book: $(ENVIRONMENT)
-	@$(RUN) -m compatlib.study.workflow book $(BUILD)
+	@$(RUN) -m compatlib.study.publishing.workflow book $(BUILD)
 
 page: $(ENVIRONMENT)
-	@$(RUN) -m compatlib.study.workflow page '$(NAME)' $(BUILD)
+	@$(RUN) -m compatlib.study.publishing.workflow page '$(NAME)' $(BUILD)
 
 publish: book
-	@$(RUN) -m compatlib.study.publish $(PARAMETERS)
+	@$(RUN) -m compatlib.study.publishing.publish $(PARAMETERS)
 
 status: $(ENVIRONMENT)
-	@$(RUN) -m compatlib.study.status
+	@$(RUN) -m compatlib.study.publishing.status
 
 lint: $(ENVIRONMENT)
 	@$(RUN) -m ruff check --quiet . && $(RUN) -m ruff format --check .
@@ -93,13 +93,13 @@ test: lint
 	  --nbval --nbval-kernel-name python3 --nbval-cell-timeout 120 tests/test_workflow.py notebooks tests
 
 notebooks: $(ENVIRONMENT)
-	@$(RUN) -m compatlib.study.stored $(NAME)
-	@$(RUN) -m compatlib.study.readme
+	@$(RUN) -m compatlib.study.publishing.stored $(NAME)
+	@$(RUN) -m compatlib.study.publishing.readme
 
 rows: PROFILE = study
 rows: $(ENVIRONMENT)
-	@$(RUN) -m compatlib.study.measure '$(NAME)' $(PARAMETERS)
-	@$(RUN) -m compatlib.study.readme
+	@$(RUN) -m compatlib.study.publishing.measure '$(NAME)' $(PARAMETERS)
+	@$(RUN) -m compatlib.study.publishing.readme
 
 bench: $(ENVIRONMENT)
 	@$(RUN) tests/bench $(NAME)

@@ -1,11 +1,11 @@
 # notebook × parameters → executed page → book. One run (profile, data set, seeds) at a time:
 #     python -m snakemake --workflow-profile executors/common --cores 2 --config profile=laptop
-# A page is executed again when its digest changes, whatever the files' times say: see compatlib/study/runs.py.
+# A page is executed again when its digest changes, whatever the files' times say: see compatlib/study/publishing/runs.py.
 import sys
 
 sys.path.insert(0, workflow.basedir)
 
-from compatlib.study import runs
+from compatlib.study.publishing import runs
 
 run = runs.Run.from_config(config)
 folder = f"build/{run.name}"
@@ -34,7 +34,7 @@ rule execute:
         values=lambda wildcards: " ".join(f"-p {name} '{value}'" for name, value in run.parameters.items()),
     threads: 2
     shell:
-        "{sys.executable} -m compatlib.study.pages execute --notebook {input} --output {output}"
+        "{sys.executable} -m compatlib.study.publishing.pages execute --notebook {input} --output {output}"
         " --log {log.notebook} {params.values} 2>&1 | tee -i {log.text}"
 
 
@@ -49,4 +49,4 @@ rule html:
         digest=lambda wildcards: runs.book_digest(run),
         values=" ".join(f"--{name} '{value}'" for name, value in run.parameters.items()),
     shell:
-        "{sys.executable} -m compatlib.study.book {params.values} 2>&1 | tee -i {log}"
+        "{sys.executable} -m compatlib.study.publishing.book {params.values} 2>&1 | tee -i {log}"

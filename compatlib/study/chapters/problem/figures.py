@@ -13,12 +13,12 @@ from matplotlib.lines import Line2D
 from compatlib.data.images import ImageSet
 from compatlib.evaluation.retrieval import evaluate
 from compatlib.evaluation.search import search
-from compatlib.study.chapters.problem import ROLES
-from compatlib.study.figures import style
-from compatlib.study.figures.marks import draw_image
-from compatlib.study.figures.papers import Cell, beside
-from compatlib.study.figures.tables import METRICS, duration, gain, in_percent, points
-from compatlib.study.rows import Rows
+from compatlib.study.chapters.problem.plan import ROLES
+from compatlib.study.lab.figures import style
+from compatlib.study.lab.figures.marks import draw_image
+from compatlib.study.lab.figures.papers import Cell, beside
+from compatlib.study.lab.figures.tables import METRICS, duration, gain, in_percent, points
+from compatlib.study.lab.rows import Rows
 
 # What is compared: (case, query model, gallery model, the two self-tests it is held against).
 CASES = (

@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from compatlib.methods.fct import fastfill_loss
-from compatlib.study.chapters import fct_trials
-from compatlib.study.figures.fct_tables import MAIN, PARAGON
-from compatlib.study.figures.tables import METRICS, in_percent, points
-from compatlib.study.rows import Rows
-from compatlib.study.transformation_rows import DISTANCES, SHARE
+from compatlib.study.chapters.fct import trials
+from compatlib.study.chapters.fct.tables import MAIN, PARAGON
+from compatlib.study.lab.figures.tables import METRICS, in_percent, points
+from compatlib.study.lab.rows import Rows
+from compatlib.evaluation.checks import DISTANCES
+from compatlib.study.lab.measures.backfilling import SHARE
 
 # Of the queries, or of those that such an item answers, at the first cut-off that the trials look at.
 ANSWERS = {
@@ -56,16 +57,16 @@ def order_table(tried: Rows) -> pd.DataFrame:
     tried: rows of the chapter's trials.
     """
     lines, measured = [], set(tried.frame["variant"])
-    for recipe in fct_trials.RECIPES:
-        variants = {order: f"{order} order, {recipe} recipe" for order in fct_trials.ORDERS}
-        random = tried.by_seed(variant=variants[fct_trials.RANDOM], metric="auc cmc@1")
+    for recipe in trials.RECIPES:
+        variants = {order: f"{order} order, {recipe} recipe" for order in trials.ORDERS}
+        random = tried.by_seed(variant=variants[trials.RANDOM], metric="auc cmc@1")
         for order, variant in variants.items():
             if variant not in measured:
                 continue
             areas = {metric: tried.by_seed(variant=variant, metric=f"auc {metric}") for metric in ("cmc@1", "map")}
             line = {"recipe of h": recipe, "order": order, "rank 1 (%)": in_percent(areas["cmc@1"])}
             line["rank 1: against random (points)"] = (
-                "" if order == fct_trials.RANDOM else points(areas["cmc@1"], random)
+                "" if order == trials.RANDOM else points(areas["cmc@1"], random)
             )
             line["mAP (%)"] = in_percent(areas["map"])
             lines.append(line | {"n": len(random)})
@@ -75,8 +76,8 @@ def order_table(tried: Rows) -> pd.DataFrame:
 def answer_table(tried: Rows) -> pd.DataFrame:
     """Which items answer at rank 1, by order, where about a quarter is embedded again; with the study's recipe."""
     lines = []
-    for order in fct_trials.ORDERS:
-        where = {"variant": f"{order} order, {next(iter(fct_trials.RECIPES))} recipe"}
+    for order in trials.ORDERS:
+        where = {"variant": f"{order} order, {next(iter(trials.RECIPES))} recipe"}
         looked_at = tried.of(**where, metric="classes begun")["x"].min()
         line = {"order": order}
         for metric, title in ANSWERS.items():
@@ -88,7 +89,7 @@ def answer_table(tried: Rows) -> pd.DataFrame:
 def correlation_table(tried: Rows) -> pd.DataFrame:
     """How well FastFill's s ranks the items by the loss that they have: Spearman's coefficient over test images."""
     lines = []
-    for recipe in fct_trials.RECIPES:
+    for recipe in trials.RECIPES:
         found = tried.by_seed(variant=recipe, metric="rank correlation")
         line = {"recipe of h": recipe, "s and the true loss": f"{found.mean():.2f}", "n": len(found)}
         lines.append(line | {"lowest and highest seed": f"{found.min():.2f} to {found.max():.2f}"})

@@ -2,10 +2,10 @@
 
 import pandas as pd
 
-from compatlib.study.chapters.bct import GENERATIONS
-from compatlib.study.figures.bct_tables import PLAIN
-from compatlib.study.figures.papers import Cell, beside
-from compatlib.study.rows import Rows
+from compatlib.study.chapters.bct.plan import CHAIN
+from compatlib.study.chapters.bct.tables import PLAIN
+from compatlib.study.lab.figures.papers import Cell, beside
+from compatlib.study.lab.rows import Rows
 
 # Words, the papers' method, ours (none: not measured), query model, gallery model.
 _BT2 = (
@@ -38,7 +38,7 @@ _OPENBCT = (
 # What is given for Places-365.
 _PLACES = tuple(line for line in _OPENBCT if line[1] in ("none", "BCT", "paragon"))
 # BT2's chain, and the generation of ours that stands beside each network; there is no fourth.
-_NETWORKS = dict(zip(("AlexNet", "VGG", "ResNet-50", "ViT"), (*GENERATIONS, ""), strict=True))
+_NETWORKS = dict(zip(("AlexNet", "VGG", "ResNet-50", "ViT"), (*CHAIN, ""), strict=True))
 BT2, OPENBCT = (("BT2", "YifeiZhou02/BT-2 README"),), (("openBCT", "YantaoShen/openBCT README"),)
 HALVES = "50 %->100 % of the data; R18->R50"
 

@@ -1,19 +1,16 @@
-"""Measure a chapter and publish it: `python -m compatlib.study.measure problem --profile study --seeds 0,1,2`.
+"""Measure a chapter and publish it: `python -m compatlib.study.publishing.measure problem --profile study --seeds 0,1,2`.
 
 Seed by seed, so that a run which is interrupted keeps what it has: the rows go to `data/published/<chapter>.csv`, what
 they were made from beside it, and the models that a chapter publishes to `data/published/models`.
 """
 
 import argparse
-import importlib
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 
-from compatlib.study import artifacts, rows
+from compatlib.study.lab import artifacts, experiment, rows
+from compatlib.study.publishing.chapters import CHAPTERS, chapter_of
 from compatlib.study.settings import settings
-
-CHAPTERS = tuple(sorted(path.stem for path in Path(__file__).with_name("chapters").glob("[!_]*.py")))
 
 
 def measure(chapter: str, profile: str, dataset: str = "", seeds: str = "") -> None:
@@ -22,12 +19,10 @@ def measure(chapter: str, profile: str, dataset: str = "", seeds: str = "") -> N
     Raises:
         ValueError: an unknown chapter, profile or data set, or seeds that cannot be read.
     """
-    if chapter not in CHAPTERS:
-        raise ValueError(f"unknown chapter {chapter!r}; choose one of {', '.join(CHAPTERS)}")
-    module = importlib.import_module(f"compatlib.study.chapters.{chapter}")
-    run = settings({"profile": profile, "dataset": dataset, "seeds": seeds}, module.Knobs)
+    about = chapter_of(chapter)
+    run = settings({"profile": profile, "dataset": dataset, "seeds": seeds}, about.knobs)
     for seed in run.seeds:
-        outcome = module.measure(run.model_copy(update={"seeds": (seed,)}))
+        outcome = experiment.measure(about, run.model_copy(update={"seeds": (seed,)}))
         for artifact in outcome.to_publish.values():
             artifacts.publish(artifact)
         path = rows.publish(chapter, outcome.rows)
@@ -36,7 +31,7 @@ def measure(chapter: str, profile: str, dataset: str = "", seeds: str = "") -> N
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command line; returns the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m compatlib.study.measure", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m compatlib.study.publishing.measure", description=__doc__)
     parser.add_argument("chapter", help=f"one of {', '.join(CHAPTERS)}")
     parser.add_argument("--profile", default="study")
     parser.add_argument("--dataset", default="", help="by default the profile's")

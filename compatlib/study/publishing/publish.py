@@ -9,8 +9,8 @@ from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
-from compatlib.study.book import html_metadata
-from compatlib.study.runs import ROOT, Run, book_digest
+from compatlib.study.publishing.book import html_metadata
+from compatlib.study.publishing.runs import ROOT, Run, book_digest
 
 # Attributes by which a page loads something when it is shown; a link that the reader must click is none.
 _LOADING = {
@@ -107,8 +107,8 @@ class _Reader(HTMLParser):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m compatlib.study.publish [--profile …] [--dataset …] [--seeds …]`."""
-    parser = argparse.ArgumentParser(prog="python -m compatlib.study.publish", description=__doc__)
+    """`python -m compatlib.study.publishing.publish [--profile …] [--dataset …] [--seeds …]`."""
+    parser = argparse.ArgumentParser(prog="python -m compatlib.study.publishing.publish", description=__doc__)
     for name in ("profile", "dataset", "seeds"):
         parser.add_argument(f"--{name}", default="")
     try:

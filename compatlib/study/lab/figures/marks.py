@@ -6,7 +6,7 @@ from matplotlib.axes import Axes
 
 from compatlib.data.images import ImageSet
 from compatlib.evaluation.statistics import interval
-from compatlib.study.figures import style
+from compatlib.study.lab.figures import style
 
 
 def mark_interval(axis: Axes, values: pd.Series, place: float, number: int, label: str | None) -> None:

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import yaml
 
-from compatlib.study.pages import page_metadata
-from compatlib.study.provenance import source_commit
-from compatlib.study.reporting import duration_in_words
-from compatlib.study.runs import Run, book_digest, page_names, page_parts
+from compatlib.study.publishing.pages import page_metadata
+from compatlib.study.lab.provenance import source_commit
+from compatlib.study.publishing.reporting import duration_in_words
+from compatlib.study.publishing.runs import Run, book_digest, page_names, page_parts
 
 
 class BookError(Exception):
@@ -126,8 +126,8 @@ def _run_sphinx(book: Path, output: Path) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m compatlib.study.book [--profile …] [--dataset …] [--seeds …]`."""
-    parser = argparse.ArgumentParser(prog="python -m compatlib.study.book", description=__doc__)
+    """`python -m compatlib.study.publishing.book [--profile …] [--dataset …] [--seeds …]`."""
+    parser = argparse.ArgumentParser(prog="python -m compatlib.study.publishing.book", description=__doc__)
     for name in ("profile", "dataset", "seeds"):
         parser.add_argument(f"--{name}", default="")
     try:

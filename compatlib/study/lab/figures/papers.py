@@ -5,8 +5,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from compatlib.study.figures.tables import METRICS, in_percent
-from compatlib.study.rows import Rows, made_by, paper_values
+from compatlib.study.lab.figures.tables import METRICS, in_percent
+from compatlib.study.lab.rows import Rows, made_by, paper_values
 
 
 class Cell(NamedTuple):

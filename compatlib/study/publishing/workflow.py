@@ -8,10 +8,10 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from compatlib.study import processes
-from compatlib.study.book import changed_parts, html_metadata
-from compatlib.study.reporting import duration_in_words
-from compatlib.study.runs import FOLDERS, Run, book_digest, data_files, page_names, profile_dataset
+from compatlib.study.publishing import processes
+from compatlib.study.publishing.book import changed_parts, html_metadata
+from compatlib.study.publishing.reporting import duration_in_words
+from compatlib.study.publishing.runs import FOLDERS, Run, book_digest, data_files, page_names, profile_dataset
 
 
 def build(run: Run, target: Path, pages: Sequence[str], *, cores: int | None = None, executor: str = "") -> int:
@@ -80,8 +80,8 @@ def _snakemake_command(run: Run, target: Path, cores: int | None, executor: str)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m compatlib.study.workflow book | page`, with the run's parameters as options."""
-    parser = argparse.ArgumentParser(prog="python -m compatlib.study.workflow", description=__doc__)
+    """`python -m compatlib.study.publishing.workflow book | page`, with the run's parameters as options."""
+    parser = argparse.ArgumentParser(prog="python -m compatlib.study.publishing.workflow", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     for name, words in (("book", "execute all pages and build the HTML"), ("page", "execute one page")):
         command = commands.add_parser(name, help=words)

@@ -10,8 +10,8 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from compatlib.study.pages import kernel_environment
-from compatlib.study.runs import ROOT, page_names
+from compatlib.study.publishing.pages import kernel_environment
+from compatlib.study.publishing.runs import ROOT, page_names
 
 # Outputs of cells with this tag are about one execution (time, commit), and are not stored.
 UNSTORED_TAG = "provenance"
@@ -56,8 +56,8 @@ def clean(notebook: nbformat.NotebookNode) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m compatlib.study.stored [name]…`: refresh the named notebooks, by default all."""
-    parser = argparse.ArgumentParser(prog="python -m compatlib.study.stored", description=__doc__)
+    """`python -m compatlib.study.publishing.stored [name]…`: refresh the named notebooks, by default all."""
+    parser = argparse.ArgumentParser(prog="python -m compatlib.study.publishing.stored", description=__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help="name of a notebook; all by default")
     names = parser.parse_args(arguments).names or page_names()
     for name in names:

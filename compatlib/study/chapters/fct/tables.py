@@ -4,11 +4,13 @@ import itertools
 
 import pandas as pd
 
-from compatlib.study.chapters import fct_tuning
-from compatlib.study.figures.tables import METRICS, duration, in_percent, points
-from compatlib.study.rows import Rows
+from compatlib.study.chapters.fct import tuning
+from compatlib.study.lab.figures.tables import METRICS, duration, in_percent, points
+from compatlib.study.lab.rows import Rows
 from compatlib.study.settings import Settings
-from compatlib.study.transformation_rows import ANEW, DISTANCES, IN_HALVES, NEIGHBOURS, SIZE, WITH, WITHOUT
+from compatlib.evaluation.checks import DISTANCES
+from compatlib.study.chapters.fct.plan import ANEW, IN_HALVES, SIZE, WITH, WITHOUT
+from compatlib.study.lab.measures.cost import NEIGHBOURS
 
 SUBSETS = {"all": "all classes", "known": "classes old knew", "unknown": "classes new to old"}
 MAIN = {"split": "class-incremental", "variant": "", "x_name": ""}
@@ -161,7 +163,7 @@ def tuning_table(tuned: Rows, chosen: Settings) -> pd.DataFrame:
         tuned: the tuning's rows.
         chosen: the chapter's run, whose values are marked.
     """
-    lines, judged = [], fct_tuning.judged(tuned)
+    lines, judged = [], tuning.judged(tuned)
     alone = {"method": WITH, "query_model": "side", "gallery_model": "side"}
     tests = {
         "new / h(old), without": cell(WITHOUT, "new", "h(old)"),
@@ -174,7 +176,7 @@ def tuning_table(tuned: Rows, chosen: Settings) -> pd.DataFrame:
             where = {**picked, "x_name": knob, "x": value, "subset": "all", "metric": "cmc@1", "distance": distance}
             line[f"{title}, {distance} (%)"] = in_percent(tuned.by_seed(**where))
         line["mean of the first four (%)"] = f"{100 * judged[knob, value]:.2f}"
-        lines.append(line | {"chosen": "yes" if fct_tuning.value_of(chosen, knob) == value else ""})
+        lines.append(line | {"chosen": "yes" if tuning.value_of(chosen, knob) == value else ""})
     return pd.DataFrame(lines)
 
 

@@ -16,9 +16,9 @@ import nbformat
 import yaml
 from filelock import FileLock
 
-from compatlib.study import processes, reporting
-from compatlib.study.provenance import source_commit
-from compatlib.study.runs import ROOT, Run, artifacts_folder, data_folder, page_names, page_parts
+from compatlib.study.publishing import processes, reporting
+from compatlib.study.lab.provenance import source_commit
+from compatlib.study.publishing.runs import ROOT, Run, artifacts_folder, data_folder, page_names, page_parts
 
 # These are texts to every notebook, whatever they look like: "0" is a list of one seed.
 _TEXTS = ("profile", "dataset", "seeds")
@@ -206,8 +206,8 @@ def _interrupt(*_):
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """`python -m compatlib.study.pages execute --notebook … --output … [-p name value]…`."""
-    parser = argparse.ArgumentParser(prog="python -m compatlib.study.pages", description=__doc__)
+    """`python -m compatlib.study.publishing.pages execute --notebook … --output … [-p name value]…`."""
+    parser = argparse.ArgumentParser(prog="python -m compatlib.study.publishing.pages", description=__doc__)
     command = parser.add_subparsers(required=True).add_parser("execute", help="execute one notebook")
     command.add_argument("--notebook", type=Path, required=True)
     command.add_argument("--output", type=Path, required=True)

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
-from compatlib.study.book import changed_parts, html_metadata
-from compatlib.study.pages import page_metadata
-from compatlib.study.reporting import duration_in_words
-from compatlib.study.runs import ROOT, Run, artifacts_folder, book_digest, data_folder, page_names, profile_dataset
+from compatlib.study.publishing.book import changed_parts, html_metadata
+from compatlib.study.publishing.pages import page_metadata
+from compatlib.study.publishing.reporting import duration_in_words
+from compatlib.study.publishing.runs import ROOT, Run, artifacts_folder, book_digest, data_folder, page_names, profile_dataset
 
 COLUMNS = ("run", "what", "profile", "dataset", "seeds", "commit", "age", "state")
 
@@ -83,7 +83,7 @@ def _age(moment: float) -> str:
 
 
 def main() -> int:
-    """`python -m compatlib.study.status`."""
+    """`python -m compatlib.study.publishing.status`."""
     table = status()
     print(table.to_string(index=False, justify="left") if len(table) else "nothing is built; `make book` does it")
     if table["commit"].str.endswith("+").any():

@@ -6,12 +6,13 @@ import pandas as pd
 import torch
 
 from compatlib.methods.sfsc import conflict_weights, evidential_loss, uncertainty
-from compatlib.study.chapters import sfsc_trials, sfsc_tuning
-from compatlib.study.figures.tables import METRICS, duration, in_percent, points
-from compatlib.study.rows import Rows
+from compatlib.study.chapters.sfsc import trials, tuning
+from compatlib.study.lab.figures.tables import METRICS, duration, in_percent, points
+from compatlib.study.lab.rows import Rows
 from compatlib.study.settings import Settings
-from compatlib.study.switchable_rows import EPOCH, FULL, FULL_GALLERY, MEAN, OWN_GALLERIES
-from compatlib.study.switchables import BCT_S, INDEPENDENT, METHODS, SFSC, SWITCHABLE
+from compatlib.study.chapters.sfsc.plan import FULL, FULL_GALLERY, MEAN, OWN_GALLERIES
+from compatlib.study.lab.measures.gradients import EPOCH
+from compatlib.study.lab.trainables.widths import BCT_S, INDEPENDENT, METHODS, SFSC, SWITCHABLE
 
 CLOSED = {"split": "closed", "subset": "all"}
 PLAIN = {"variant": "", "x_name": ""}
@@ -168,22 +169,22 @@ def tuning_table(tuned: Rows, chosen: Settings) -> pd.DataFrame:
 
 
 def _tuning_lines(tuned: Rows, chosen: Settings) -> Iterator[dict[str, str]]:
-    judged = sfsc_tuning.judged(tuned)
+    judged = tuning.judged(tuned)
     for method, scale, rate in sorted(judged.index, key=lambda one: (one[0], float(one[1] or 0), one[2])):
         where = {"method": method, "variant": scale, "x": rate, "query_model": MEAN, "metric": "cmc@1"}
         line = {"method": method, "logit scale": scale, "learning rate": f"{rate:g}"}
         for title, gallery in (("self-test", OWN_GALLERIES), ("on full", FULL_GALLERY)):
             line[f"{title}, rank 1 (%)"] = in_percent(tuned.by_seed(**where, gallery_model=gallery))
         line["mean of both (%)"] = f"{100 * judged[method, scale, rate]:.2f}"
-        is_chosen = sfsc_tuning.is_chosen(chosen, method, scale, rate)
+        is_chosen = tuning.is_chosen(chosen, method, scale, rate)
         yield line | {"chosen": "yes" if is_chosen else ""}
 
 
 def trials_table(tried: Rows, tuned: Rows) -> pd.DataFrame:
     """What was tried beside the tuning, with the best that the tuning found for the method, and the conflicts."""
-    best = sfsc_tuning.judged(tuned).groupby("method").max()
+    best = tuning.judged(tuned).groupby("method").max()
     lines = []
-    for trial in sfsc_trials.TRIALS:
+    for trial in trials.TRIALS:
         where = {"method": trial.method, "variant": trial.variant, "x": trial.rate}
         both = [
             tried.by_seed(**where, query_model=MEAN, gallery_model=gallery, metric="cmc@1")

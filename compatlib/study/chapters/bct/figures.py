@@ -8,11 +8,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from compatlib.study.figures import style
-from compatlib.study.figures.bct_tables import CROSS, OLD, PLAIN, SELF, SUBSETS, chained, generation_matrix, methods_of
-from compatlib.study.figures.marks import mark_interval
-from compatlib.study.figures.tables import METRICS
-from compatlib.study.rows import Rows
+from compatlib.study.lab.figures import style
+from compatlib.study.chapters.bct.tables import CROSS, OLD, PLAIN, SELF, SUBSETS, chained, generation_matrix, methods_of
+from compatlib.study.lab.figures.marks import mark_interval
+from compatlib.study.lab.figures.tables import METRICS
+from compatlib.study.lab.rows import Rows
 
 SWEPT = (("new / old", CROSS), ("new / new", SELF))
 SWEEPS = {"class-incremental": "half of the classes, then all", "open-set": "open set: unseen identities"}

@@ -8,13 +8,12 @@ import torch
 
 from compatlib.evaluation.compatibility import average_accuracy, average_compatibility
 from compatlib.methods.bct import influence_loss, synthesize_classifier
-from compatlib.study.chapters.bct import CHANGES, GENERATIONS
-from compatlib.study.chapters.bct_tuning import WEIGHTS as TUNED_WEIGHTS
-from compatlib.study.figures.tables import METRICS, gain, in_percent, points
-from compatlib.study.rows import Rows
-from compatlib.study.upgrade_rows import FORMS
-from compatlib.study.upgrades import METHODS
-from compatlib.study.weights import WEIGHTS
+from compatlib.study.chapters.bct.plan import CHAIN, FORMS, METHODS
+from compatlib.study.lab.changes import CHANGES
+from compatlib.study.chapters.bct.tuning import WEIGHTS as TUNED_WEIGHTS
+from compatlib.study.lab.figures.tables import METRICS, gain, in_percent, points
+from compatlib.study.lab.rows import Rows
+from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED
 
 CROSS = {"query_model": "new", "gallery_model": "old"}
 SELF = {"query_model": "new", "gallery_model": "new"}
@@ -204,7 +203,7 @@ def chained(measured: Rows) -> list[str]:
 def generation_matrix(rows: pd.DataFrame) -> np.ndarray:
     """(3, 3) values M(i, j) of one seed's rows, oldest generation first."""
     matrix = rows.pivot_table(index="query_model", columns="gallery_model", values="value")
-    return matrix.loc[list(GENERATIONS), list(GENERATIONS)].to_numpy()
+    return matrix.loc[list(CHAIN), list(CHAIN)].to_numpy()
 
 
 def threshold_table(measured: Rows) -> pd.DataFrame:
@@ -235,7 +234,7 @@ def tuning_table(tuned: Rows) -> pd.DataFrame:
             for title, pair in (("new / old", CROSS), ("new / new", SELF)):
                 for metric in ("cmc@1", "map"):
                     line[f"{title}, {METRICS[metric]} (%)"] = in_percent(tuned.by_seed(**cell, **pair, metric=metric))
-            line["chosen"] = "yes" if method in METHODS and WEIGHTS[method] == weight else ""
+            line["chosen"] = "yes" if method in METHODS and TRAINED[method].weight == weight else ""
             lines.append(line)
     return pd.DataFrame(lines)
 

@@ -11,11 +11,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from compatlib.evaluation.statistics import Paired, Verdict, verdict
-from compatlib.study.artifacts import REPOSITORY
+from compatlib.study.lab.artifacts import REPOSITORY
 from compatlib.study.chapters import bct, fct, problem, sfsc
-from compatlib.study.figures.tables import show
-from compatlib.study.rows import COLUMNS, GROUP, Rows, made_by, read
-from compatlib.study.sidecars import current_versions
+from compatlib.study.lab.figures.tables import show
+from compatlib.study.lab.rows import COLUMNS, GROUP, Rows, made_by, read
+from compatlib.study.lab.sidecars import current_versions
 
 CHAPTERS = {chapter.CHAPTER: chapter for chapter in (problem, bct, fct, sfsc)}
 CLAIMS_FILE = REPOSITORY / "book" / "claims.yml"

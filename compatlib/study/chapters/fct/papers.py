@@ -2,11 +2,12 @@
 
 import pandas as pd
 
-from compatlib.study.figures.fct_tables import LINKS, MAIN, OLD, PARAGON, cell
-from compatlib.study.figures.papers import Cell, beside
-from compatlib.study.figures.tables import METRICS, points
-from compatlib.study.rows import Rows, paper_values
-from compatlib.study.transformation_rows import DISTANCES, WITH, WITHOUT
+from compatlib.study.chapters.fct.tables import LINKS, MAIN, OLD, PARAGON, cell
+from compatlib.study.lab.figures.papers import Cell, beside
+from compatlib.study.lab.figures.tables import METRICS, points
+from compatlib.study.lab.rows import Rows, paper_values
+from compatlib.evaluation.checks import DISTANCES
+from compatlib.study.chapters.fct.plan import WITH, WITHOUT
 
 _TESTS = (
     ("old / old", {"method": "none", "query": "old", "gallery": "old"}, OLD),

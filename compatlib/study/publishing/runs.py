@@ -17,7 +17,7 @@ import nbformat
 import yaml
 
 import compatlib
-from compatlib.study.digests import code_digest, imported_modules
+from compatlib.study.publishing.digests import code_digest, imported_modules
 
 ROOT = Path(compatlib.__file__).resolve().parents[1]
 

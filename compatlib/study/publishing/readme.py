@@ -1,14 +1,14 @@
-"""What the README takes from the published rows, a table and a picture: `python -m compatlib.study.readme`."""
+"""What the README takes from the published rows, a table and a picture: `python -m compatlib.study.publishing.readme`."""
 
 import os
 import sys
 from pathlib import Path
 
-from compatlib.study import claims
-from compatlib.study.artifacts import REPOSITORY
-from compatlib.study.chapters import problem
-from compatlib.study.figures.problem import cross_tests
-from compatlib.study.sidecars import published
+from compatlib.study.publishing import claims
+from compatlib.study.lab.artifacts import REPOSITORY
+from compatlib.study.chapters.problem.plan import CHAPTER
+from compatlib.study.chapters.problem.figures import cross_tests
+from compatlib.study.lab.sidecars import published
 
 PICTURE = REPOSITORY / "book" / "images" / "problem.png"
 README = REPOSITORY / "README.md"
@@ -43,7 +43,7 @@ def main() -> int:
     os.replace(temporary, README)
     PICTURE.parent.mkdir(exist_ok=True)
     # Without the version of matplotlib in it, the file changes only with the picture.
-    cross_tests(published(problem, "study", "cifar100")).savefig(PICTURE, dpi=110, metadata={"Software": None})
+    cross_tests(published(CHAPTER, "study", "cifar100")).savefig(PICTURE, dpi=110, metadata={"Software": None})
     return 0
 
 
