@@ -9,18 +9,18 @@ from torch.nn import functional as F
 from compatlib.data.images import Images
 
 
-def check_batch(embeddings: Tensor, labels: Tensor) -> None:
-    """Refuse a batch that is not float (n, d) embeddings and integer (n,) labels ≥ 0.
+def check_batch(vectors: Tensor, labels: Tensor, name: str = "embeddings") -> None:
+    """Refuse a batch that is not float (n, d) vectors, called `name` in the error, and integer (n,) labels ≥ 0.
 
     Raises:
         ValueError: it is not.
     """
-    if embeddings.ndim != 2 or not embeddings.is_floating_point():
-        raise ValueError(f"embeddings are {embeddings.dtype} of shape {tuple(embeddings.shape)}; valid is float (n, d)")
+    if vectors.ndim != 2 or not vectors.is_floating_point():
+        raise ValueError(f"{name} are {vectors.dtype} of shape {tuple(vectors.shape)}; valid is float (n, d)")
     is_integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.shape != embeddings.shape[:1] or not is_integer:
+    if labels.shape != vectors.shape[:1] or not is_integer:
         raise ValueError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; valid is integer ({len(embeddings)},)"
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; valid is integer ({len(vectors)},)"
         )
     if len(labels) and int(labels.min()) < 0:
         raise ValueError(f"label {int(labels.min())} is negative; labels count from 0")

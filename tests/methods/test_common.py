@@ -68,6 +68,11 @@ def test_what_are_no_labels_is_named_with_what_is_valid(wrong, message):
         check_batch(embeddings(4, 2), wrong)
 
 
+def test_other_vectors_than_embeddings_are_called_by_their_name():
+    with pytest.raises(ValueError, match=re.escape("logits are torch.float32 of shape (4,); valid is float (n, d)")):
+        check_batch(torch.zeros(4), torch.arange(4), "logits")
+
+
 @pytest.mark.parametrize("kind", [LinearClassifier, CosineClassifier, ArcFaceClassifier])
 def test_labels_up_to_the_last_row_pass(kind):
     for labels in ((), (0,), (3, 0, 3)):
