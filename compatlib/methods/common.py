@@ -1,4 +1,4 @@
-"""What several methods share: checks of a batch and of labels, and embeddings of another size than the old ones."""
+"""What several methods share: checks of a batch, labels and numbers, and embeddings of another size than the old."""
 
 import math
 
@@ -40,14 +40,23 @@ def check_rows(images: Images, classifier: nn.Module) -> None:
         )
 
 
+def check_number(name: str, value: float, *, positive: bool = False) -> None:
+    """Refuse a number, called `name` in the error, that is negative, not finite, or 0 where it must be positive.
+
+    Raises:
+        ValueError: it is so.
+    """
+    if not 0 <= value < math.inf or (positive and not value):
+        raise ValueError(f"{name} must be finite and {'positive' if positive else '≥ 0'}, got {value}")
+
+
 def check_terms(weight: float, label_smoothing: float) -> None:
     """Refuse a weight of a loss that is negative or not finite, and a label smoothing outside [0, 1).
 
     Raises:
         ValueError: for either.
     """
-    if not (math.isfinite(weight) and weight >= 0):
-        raise ValueError(f"the compatibility term's weight must be finite and ≥ 0, got {weight}")
+    check_number("the compatibility term's weight", weight)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from compatlib.methods.common import check_batch
+from compatlib.methods.common import check_batch, check_number
 
 
 def evidential_loss(
@@ -36,8 +36,7 @@ def evidential_loss(
         raise ValueError(
             f"logits have shape {tuple(logits.shape)}; valid is (batch, classes), of an image and two classes or more"
         )
-    if not 0 <= kl_weight < float("inf"):
-        raise ValueError(f"kl_weight must be finite and 0 or more, got {kl_weight}")
+    check_number("kl_weight", kl_weight)
     if int(labels.max()) >= logits.shape[1]:
         raise ValueError(
             f"labels lie between {int(labels.min())} and {int(labels.max())}; the logits have {logits.shape[1]} classes"

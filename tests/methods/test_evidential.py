@@ -128,8 +128,8 @@ def test_the_order_of_the_classes_does_not_matter():
         (torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64), 0.1, r"labels are torch.int64 of shape \(3,\)"),
         (torch.zeros(2, 3), torch.tensor([0, 3]), 0.1, "labels lie between 0 and 3; the logits have 3 classes"),
         (torch.zeros(2, 3), torch.tensor([0, -1]), 0.1, "label -1 is negative"),
-        (torch.zeros(2, 3), torch.tensor([0, 1]), -0.1, "kl_weight must be finite and 0 or more, got -0.1"),
-        (torch.zeros(2, 3), torch.tensor([0, 1]), math.nan, "kl_weight must be finite and 0 or more, got nan"),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), -0.1, "kl_weight must be finite and ≥ 0, got -0.1"),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), math.nan, "kl_weight must be finite and ≥ 0, got nan"),
     ],
 )
 def test_bad_batches_are_refused(logits, labels, weight, words):

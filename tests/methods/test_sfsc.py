@@ -291,7 +291,7 @@ def test_joint_networks_share_the_classifier_alone():
         ({"loss": "hinge"}, "loss is 'hinge' and projection 'all'; valid are"),
         ({"projection": "some"}, "projection 'some'; valid are"),
         ({"logit_scale": 0.0}, "logit_scale must be finite and positive, got 0.0"),
-        ({"kl_weight": -1.0}, "kl_weight must be finite and 0 or more, got -1.0"),
+        ({"kl_weight": -1.0}, "kl_weight must be finite and ≥ 0, got -1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing must lie in"),
         ({"loss": "triplet", "margin": -1.0}, "the margin must be finite and ≥ 0, got -1.0"),
     ],
