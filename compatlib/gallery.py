@@ -5,14 +5,16 @@ interrupted upgrade goes on where it stopped.
 """
 
 import copy
+from collections import deque
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
-from torch.nn.utils.fusion import fuse_linear_bn_eval
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils.fusion import fuse_linear_bn_weights
 
 from compatlib.embedding import Report, write_blocks
 from compatlib.training import one_device
@@ -31,10 +33,10 @@ def upgrade_gallery(
 ) -> np.memmap:
     """Transform a stored gallery into a `.npy` file, a block of vectors at a time.
 
-    Memory: one block of vectors and of the transformation's widest layer. The transformation is left as it is; each of
-    its linear layers is joined with the BatchNorm behind it in a copy, which is what costs no more than the products.
-    There each ReLU of an `nn.Sequential` overwrites its input: none may come first in it, nor read what another part
-    reads too.
+    Memory: one block of vectors and of the transformation's widest layer; a part that `joined` leaves as it is holds a
+    block of its input beside that of its output. Any transformation will do: it is computed by a copy in eval mode,
+    with the numbers of its own eval mode to float32 accuracy, and left as it is. Where a linear layer and its BatchNorm
+    follow each other in an `nn.Sequential`, both cost no more than the product.
 
     Args:
         transformation: (old (b, d_old), side (b, d_side)) → (b, d_new), with an attribute `dim` = d_new, such as
@@ -71,7 +73,7 @@ def upgrade_gallery(
 
     def compute(first: int, last: int) -> np.ndarray:
         rows = part(old, "old", first, last)
-        beside = rows if side is None else part(side, "side", first, last)
+        beside = rows.clone() if side is None else part(side, "side", first, last)
         with torch.inference_mode():
             return ready(rows, beside).float().cpu().numpy()
 
@@ -80,19 +82,52 @@ def upgrade_gallery(
 
 
 def joined(module: nn.Module) -> nn.Module:
-    """A copy in eval mode whose linear layers have taken in the BatchNorm behind them; the module is left as it is.
+    """A copy in eval mode that computes each linear layer together with the BatchNorm behind it.
 
-    A ReLU in an `nn.Sequential` of the copy overwrites its input, which saves a block of the widest layer.
+    It does so where both follow each other in an `nn.Sequential`; a ReLU behind them overwrites their product, which
+    saves a block of the widest layer. It gives what `module.eval()` gives, to float32 accuracy; anything else, such as
+    a layer with hooks, of parametrised weights or of a class of its own, is called as it is. Names and weights stay.
+    The module is left as it is.
     """
-    ready = copy.deepcopy(module).eval()
-    for sequence in [part for part in ready.modules() if isinstance(part, nn.Sequential)]:
-        layers: list[nn.Module] = []
-        for layer in sequence:
-            if isinstance(layer, nn.BatchNorm1d) and layers and isinstance(layers[-1], nn.Linear):
-                layers[-1] = fuse_linear_bn_eval(layers[-1], layer)
-            else:
-                layers.append(nn.ReLU(inplace=True) if isinstance(layer, nn.ReLU) else layer)
-        for name in list(sequence._modules):
-            del sequence._modules[name]
-        sequence.extend(layers)
-    return ready.requires_grad_(False)
+    ready = copy.deepcopy(module).eval().requires_grad_(False)
+    for part in ready.modules():
+        if type(part) is nn.Sequential:
+            part.__class__ = _Joined
+    return ready
+
+
+class _Joined(nn.Sequential):
+    """The same layers: not one is exchanged, for others may call it too. They are joined while they are computed."""
+
+    def forward(self, input: Any) -> Any:
+        """What an `nn.Sequential` of these layers gives."""
+        layers = deque(self)
+        while layers:
+            layer = layers.popleft()
+            if not layers or not _can_join(layer, layers[0], input):
+                input = layer(input)
+                continue
+            input = _joined_product(input, layer, layers.popleft())
+            if layers and _is_plain(layers[0], nn.ReLU):
+                layers.popleft()
+                input.relu_()  # the product is new, nobody else holds it
+        return input
+
+
+def _can_join(linear: nn.Module, norm: nn.Module, inputs: Any) -> bool:
+    """Whether the second scales and moves every output of the first by fixed numbers: of vectors, not of sequences."""
+    is_pair = _is_plain(linear, nn.Linear) and _is_plain(norm, nn.BatchNorm1d)
+    return is_pair and not norm.training and norm.running_mean is not None and inputs.ndim == 2
+
+
+def _is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:
+    """Whether a layer computes what its class says; parametrised weights make a class of their own."""
+    return type(layer) is kind and not (layer._forward_hooks or layer._forward_pre_hooks or "forward" in vars(layer))
+
+
+def _joined_product(inputs: Tensor, linear: nn.Linear, norm: nn.BatchNorm1d) -> Tensor:
+    """One product with scaled weights; to scale them is one vector's worth of work, beside a block's."""
+    mean, variance = norm.running_mean, norm.running_var
+    scale = torch.ones_like(mean) if norm.weight is None else norm.weight
+    shift = torch.zeros_like(mean) if norm.bias is None else norm.bias
+    return F.linear(inputs, *fuse_linear_bn_weights(linear.weight, linear.bias, mean, variance, norm.eps, scale, shift))

@@ -28,9 +28,12 @@ PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 class Recipe:
     """How long and how fast to train.
 
-    `learning_rate` rises linearly over `warmup_epochs`, then follows `schedule`: `cosine` down to 0, or `constant`.
-    `weight_decay` is the L2 coefficient (`adam` and `sgd`), on every trained parameter. `clip_norm` bounds the norm of
-    the whole update's gradient. `precision` bfloat16 is autocast: weights stay float32.
+    `learning_rate` rises linearly over `warmup_epochs`, then follows `schedule`: `cosine` down to 0, or `constant`. The
+    warm-up's first step has rate 0, which leaves the weights as they are; without `warmup_from_zero` the step under way
+    counts as taken, so that the first has a rate and the warm-up's last the full one. `weight_decay` is the L2
+    coefficient (`adam` and `sgd`), on every trained parameter. `nesterov` is sgd's; without momentum, and for adam, it
+    has no effect. `clip_norm` bounds the norm of the whole update's gradient. `precision` bfloat16 is autocast: weights
+    stay float32.
 
     Raises:
         ValueError: a value outside its range.
@@ -46,6 +49,8 @@ class Recipe:
     warmup_epochs: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     clip_norm: float | None = None
+    warmup_from_zero: bool = True
+    nesterov: bool = True
 
     def __post_init__(self) -> None:
         choices = {
@@ -65,10 +70,14 @@ class Recipe:
         if self.clip_norm is not None and self.clip_norm <= 0:
             raise ValueError(f"clip_norm must be positive or None, got {self.clip_norm}")
 
-    def rate(self, epoch: float) -> float:
-        """Learning rate after `epoch` epochs, a real number in [0, epochs)."""
+    def rate(self, epoch: float, step: float = 0.0) -> float:
+        """Learning rate of a step that begins after `epoch` epochs, in [0, epochs), and is `step` of an epoch long.
+
+        The step's length counts only in a warm-up that does not begin from zero.
+        """
         if epoch < self.warmup_epochs:
-            return self.learning_rate * epoch / self.warmup_epochs
+            reached = epoch if self.warmup_from_zero else min(epoch + step, self.warmup_epochs)
+            return self.learning_rate * reached / self.warmup_epochs
         if self.schedule == "constant":
             return self.learning_rate
         done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
@@ -93,7 +102,7 @@ class Fit:
     """What `fit` returns: one row per epoch and loss term, and the cost.
 
     A row holds `epoch` (from 1), `term` (the objective's name, or `objective/term`), `value` (mean over the epoch's
-    steps) and `learning_rate` (at the epoch's last step).
+    steps) and `learning_rate` (of the epoch's last step, as it was taken).
     """
 
     history: list[dict[str, float | int | str]]
@@ -185,7 +194,7 @@ def fit(
     run = _Run(objective, modules, images, recipe, seed, role, augment, combine, fabric, workers)
     for module in frozen:
         fabric.to_device(module.eval().requires_grad_(False))
-    identity = {"recipe": asdict(recipe), "seed": seed, "role": role, "images": len(images), "batch": run.batch_size}
+    identity = {"recipe": _identity(recipe), "seed": seed, "role": role, "images": len(images), "batch": run.batch_size}
     state = read_checkpoint(checkpoint, identity, modules, run.optimizer) if checkpoint else State()
     saved, cuda = time.monotonic(), range(torch.cuda.device_count())
     begun = saved - state.seconds
@@ -262,7 +271,7 @@ class _Run:
         generator = stream(self.seed, self.role, "augment", state.step, rank)
         torch.manual_seed(stream(self.seed, self.role, "objective", state.step, rank).initial_seed())
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(state.step / self.steps)
+            group["lr"] = self._rate(state.step)
         inputs, labels, indices = self.fabric.to_device(batch)
         inputs = self.augment(inputs, generator)
         self.optimizer.zero_grad(set_to_none=True)
@@ -279,6 +288,10 @@ class _Run:
         if self.recipe.clip_norm is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters, self.recipe.clip_norm)
         self.optimizer.step()
+
+    def _rate(self, step: int) -> float:
+        """The learning rate of a step, counted from 0."""
+        return self.recipe.rate(step / self.steps, 1 / self.steps)
 
     def _backward_next(self, losses: Iterator[tuple[str, Loss]], state: State) -> str | None:
         """Ask the objective for its next loss, send it backward and let it go; its name, or None after the last."""
@@ -318,15 +331,21 @@ class _Run:
                     f"the loss {term!r} of {self.role!r} is {value} in epoch {epoch + 1}: training diverged; "
                     f"lower the learning rate ({self.recipe.learning_rate}) or set clip_norm"
                 )
-            rate = self.recipe.rate((state.step - 1) / self.steps)
+            rate = self._rate(state.step - 1)
             state.history.append({"epoch": epoch + 1, "term": term, "value": value, "learning_rate": rate})
         state.totals.clear()
+
+
+def _identity(recipe: Recipe) -> dict[str, Any]:
+    """What tells a recipe from others in a checkpoint; an earlier version's still fits where it trained alike."""
+    values, later = asdict(recipe), {"warmup_from_zero": True, "nesterov": True}
+    return {name: value for name, value in values.items() if name not in later or value != later[name]}
 
 
 def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "adam":
         return torch.optim.Adam(parameters, recipe.learning_rate, weight_decay=recipe.weight_decay)
-    nesterov = recipe.momentum > 0
+    nesterov = recipe.nesterov and recipe.momentum > 0
     return torch.optim.SGD(
         parameters, recipe.learning_rate, recipe.momentum, weight_decay=recipe.weight_decay, nesterov=nesterov
     )

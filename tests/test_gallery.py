@@ -5,11 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import OrderedDict
 
 import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn.utils.parametrizations import weight_norm
 
 from compatlib.gallery import joined, upgrade_gallery
 from compatlib.methods.fct import Transformation
@@ -66,26 +68,166 @@ def test_the_gallery_may_be_stored_in_half_the_bytes(tmp_path, transformation):
     np.testing.assert_allclose(found, expected(transformation, old, side), rtol=2e-3, atol=2e-3)
 
 
-def test_joining_leaves_the_module_and_its_numbers_as_they_are(transformation):
-    torch.manual_seed(1)
-    transformation.train()
-    before = {name: value.clone() for name, value in transformation.state_dict().items()}
-    ready = joined(transformation)
-    assert transformation.training
-    assert all(torch.equal(value, before[name]) for name, value in transformation.state_dict().items())
-    assert not any(isinstance(part, nn.BatchNorm1d) for part in ready.modules())
-    assert not any(parameter.requires_grad for parameter in ready.parameters())
-    old, side = torch.rand(20, 4), torch.rand(20, 3)
-    kept = old.clone(), side.clone()
+class Residual(nn.Module):
+    """x + f(x)."""
+
+    def __init__(self, *layers: nn.Module) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, x):
+        return x + self.layers(x)
+
+
+class Doubled(nn.Sequential):
+    """A forward of its own."""
+
+    def forward(self, x):
+        return 2 * super().forward(x)
+
+
+class Indexed(Residual):
+    """Calls a layer of an `nn.Sequential` by itself too."""
+
+    def forward(self, x):
+        return self.layers[0](x) + self.layers(x)
+
+
+class Sequences(nn.Module):
+    """(n, 6) → (n, 2, 3), whose BatchNorm is over the second of the three dimensions, of the linear layer's size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(3, 2), nn.BatchNorm1d(2))
+
+    def forward(self, x):
+        return self.layers(x.view(-1, 2, 3)).flatten(1)
+
+
+class Patched(nn.Linear):
+    """Of another class than `nn.Linear`."""
+
+    def forward(self, x):
+        return 1 - super().forward(x)
+
+
+def shared():
+    linear, norm = nn.Linear(6, 6), nn.BatchNorm1d(6)
+    return nn.Sequential(linear, norm, nn.ReLU(), linear, nn.ReLU(), linear, nn.BatchNorm1d(6), norm, Residual(linear))
+
+
+def hooked():
+    layers = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU())
+    for layer in layers:
+        layer.register_forward_hook(lambda layer, inputs, output: output + 1)
+    return layers
+
+
+def named():
+    return nn.Sequential(
+        OrderedDict(rise=nn.Linear(6, 5, bias=False), norm=nn.BatchNorm1d(5), bend=nn.ReLU(), fall=nn.Linear(5, 6))
+    )
+
+
+def old_weight_norm():
+    with pytest.warns(FutureWarning):
+        layers = nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 5)), nn.BatchNorm1d(5), nn.ReLU())
+    with torch.no_grad():  # a copy of it can be made only then
+        layers.eval()(torch.zeros(1, 6))
+    return layers
+
+
+MODULES = {
+    "plain": lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 6)),
+    "without bias": lambda: nn.Sequential(nn.Linear(6, 5, bias=False), nn.BatchNorm1d(5, eps=0.1)),
+    "no norm": lambda: nn.Sequential(nn.ReLU(), nn.Linear(6, 5), nn.ReLU()),
+    "norm first": lambda: nn.Sequential(nn.BatchNorm1d(6), nn.Linear(6, 6), nn.ReLU(), nn.BatchNorm1d(6)),
+    "two norms": lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.BatchNorm1d(5), nn.ReLU(), nn.ReLU()),
+    "residual": lambda: Residual(nn.ReLU(), nn.Linear(6, 6)),
+    "hidden residual": lambda: nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), Residual(nn.ReLU(), nn.Linear(6, 6))),
+    "nested residual": lambda: Residual(nn.Sequential(nn.ReLU()), nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))),
+    "overwriting": lambda: nn.Sequential(nn.Linear(6, 5), nn.ReLU(inplace=True), nn.Linear(5, 6), nn.BatchNorm1d(6)),
+    "overwriting its input": lambda: Residual(nn.ReLU(inplace=True), nn.Linear(6, 6), nn.BatchNorm1d(6)),
+    "affine=False": lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5, affine=False), nn.ReLU()),
+    "no statistics": lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5, track_running_stats=False), nn.ReLU()),
+    "other norms": lambda: nn.Sequential(nn.Linear(6, 6), nn.GroupNorm(2, 6), nn.ReLU(), nn.LayerNorm(6), nn.PReLU(6)),
+    "nested": lambda: nn.Sequential(
+        nn.Sequential(nn.Linear(6, 5)), nn.BatchNorm1d(5), nn.Sequential(nn.ReLU(), nn.Sequential()), nn.Dropout()
+    ),
+    "named": named,
+    "own forward": lambda: nn.Sequential(Doubled(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU()), nn.ReLU()),
+    "called by index": lambda: Indexed(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU()),
+    "own linear class": lambda: nn.Sequential(Patched(6, 5), nn.BatchNorm1d(5), nn.ReLU()),
+    "weight norm": lambda: nn.Sequential(weight_norm(nn.Linear(6, 5)), nn.BatchNorm1d(5), nn.ReLU()),
+    "old weight norm": old_weight_norm,
+    "shared": shared,
+    "hooks": hooked,
+    "sequences": Sequences,
+}
+
+
+@pytest.mark.parametrize("name", MODULES)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("training", [True, False])
+def test_a_joined_module_gives_what_the_module_gives(name, seed, training):
+    torch.manual_seed(seed)
+    module = MODULES[name]().train(training)
+    for part in module.modules():
+        if isinstance(part, nn.BatchNorm1d):
+            for values in (part.running_var, part.weight, part.running_mean, part.bias):
+                if values is not None:
+                    values.data.uniform_(0.3, 2)
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    x = torch.randn(7, 6)
+    given, expected_given = x.clone(), x.clone()
     with torch.no_grad():
-        torch.testing.assert_close(ready(old, side), transformation.eval()(old, side), rtol=1e-4, atol=1e-5)
-    assert torch.equal(old, kept[0])
-    assert torch.equal(side, kept[1])
+        ready = joined(module)
+        found = [ready(given), ready(x.clone())]
+        assert [part.training for part in module.modules()] == [training] * len(list(module.modules()))
+        expected = module.eval()(expected_given)
+    torch.testing.assert_close(found[0], expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(*found)
+    assert torch.equal(given, expected_given)
+    assert torch.equal(given, x) == (name != "overwriting its input")
+    after = module.state_dict()
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
+    assert not any(part.training for part in ready.modules())
+    assert not any(parameter.requires_grad for parameter in ready.parameters())
+    assert {name: value.shape for name, value in ready.state_dict().items()} == {
+        name: value.shape for name, value in before.items()
+    }
 
 
-def test_joining_keeps_what_it_cannot_join():
-    layers = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 3), nn.ReLU(), nn.BatchNorm1d(3)).eval()
-    assert [type(layer).__name__ for layer in joined(layers)] == ["BatchNorm1d", "Linear", "ReLU", "BatchNorm1d"]
+def test_the_transformations_norms_are_all_joined(transformation, monkeypatch):
+    old, side = torch.rand(20, 4), torch.rand(20, 3)
+    with torch.no_grad():
+        expected = transformation(old, side)
+        monkeypatch.setattr(nn.BatchNorm1d, "forward", lambda *_: pytest.fail("a BatchNorm is computed by itself"))
+        monkeypatch.setattr(nn.ReLU, "forward", lambda *_: pytest.fail("a ReLU takes a block of its own"))
+        torch.testing.assert_close(joined(transformation)(old, side), expected, rtol=1e-4, atol=1e-5)
+
+
+class TwoResiduals(nn.Module):
+    """Reads both its inputs several times."""
+
+    dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = (Residual(nn.ReLU(inplace=True), nn.Linear(4, 4)) for _ in range(2))
+
+    def forward(self, old, side):
+        return self.first(old) + self.second(side) - side
+
+
+def test_a_transformation_that_overwrites_what_it_is_given_leaves_the_gallery(tmp_path):
+    """And finds the old embedding whole where it stands in for side-information."""
+    torch.manual_seed(0)
+    transformation, old = TwoResiduals(), gallery()[0] - 0.5
+    kept = old.copy()
+    found = upgrade_gallery(transformation, old, None, tmp_path / "new.npy", identity={}, block=10)
+    np.testing.assert_array_equal(old, kept)
+    np.testing.assert_allclose(found, expected(transformation, old, old.copy()), rtol=1e-5, atol=1e-6)
 
 
 def test_progress_and_an_interruption_between_blocks(tmp_path, transformation):

@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -418,6 +419,59 @@ def test_the_checkpoint_of_another_run_is_refused(tmp_path):
         train(network(), checkpoint=path, seed=1)
 
 
+EARLIER = {
+    "epochs": 3,
+    "batch_size": 8,
+    "optimizer": "sgd",
+    "learning_rate": 0.05,
+    "momentum": 0.9,
+    "weight_decay": 5e-4,
+    "schedule": "cosine",
+    "warmup_epochs": 1,
+    "precision": "float32",
+    "clip_norm": None,
+}
+
+
+def earlier_checkpoint(path: Path) -> None:
+    """Of RECIPE after seven steps, as it was written before a recipe had `warmup_from_zero` and `nesterov`."""
+    steps = []
+
+    def report(share, text):
+        steps.append(share)
+        if len(steps) == 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network(), checkpoint=path, checkpoint_seconds=0, report=report)
+    tensors, about = read_tensors(path)
+    assert about["step"] == 7
+    about["identity"] = {"recipe": EARLIER, "seed": 0, "role": "new", "images": 40, "batch": 8}
+    write_tensors(path, tensors, about)
+
+
+def test_the_checkpoint_of_an_earlier_version_is_resumed(tmp_path):
+    path, whole, resumed = tmp_path / "run.checkpoint", network(), network()
+    expected = train(whole).history
+    earlier_checkpoint(path)
+    shares = []
+    history = train(resumed, checkpoint=path, report=lambda share, text: shares.append(share)).history
+    assert len(shares) == 8
+    assert torch.equal(weights(whole), weights(resumed))
+    assert history == expected
+
+
+@pytest.mark.parametrize("other", [{"warmup_from_zero": False}, {"nesterov": False}])
+def test_the_checkpoint_of_an_earlier_version_is_refused_where_it_trained_otherwise(tmp_path, other):
+    path = tmp_path / "run.checkpoint"
+    earlier_checkpoint(path)
+    with pytest.raises(ValueError, match=f"another run: it was .* this is .*'{next(iter(other))}': False"):
+        train(network(), replace(RECIPE, **other), checkpoint=path)
+    train(network(), replace(RECIPE, **other), checkpoint=tmp_path / "own")
+    with pytest.raises(ValueError, match=f"another run: it was .*'{next(iter(other))}': False"):
+        train(network(), checkpoint=tmp_path / "own")
+
+
 def test_a_loss_that_is_not_finite_stops_the_training_with_a_word():
     def objective(images, labels, indices):
         yield "classification", F.cross_entropy(model(images), labels) * float("inf")
@@ -482,6 +536,62 @@ def test_the_schedule_rises_then_falls_to_zero():
     assert recipe.rate(6) == pytest.approx(0.2)
     assert rates[20:] == sorted(rates[20:], reverse=True)
     assert Recipe(epochs=5, learning_rate=0.3, schedule="constant").rate(4.9) == 0.3
+
+
+@pytest.mark.parametrize("steps", [1, 5, 7])
+@pytest.mark.parametrize("warmup", [0.0, 0.1, 1.0, 2.5])
+@pytest.mark.parametrize("schedule", ["cosine", "constant"])
+def test_a_warmup_that_counts_the_step_under_way_has_no_step_of_rate_zero(steps, warmup, schedule):
+    before = Recipe(epochs=3, learning_rate=0.4, warmup_epochs=warmup, schedule=schedule)
+    recipe = replace(before, warmup_from_zero=False)
+    for step in range(3 * steps):
+        found = recipe.rate(step / steps, 1 / steps)
+        if step / steps < warmup:
+            assert found == pytest.approx(0.4 * min(1, (step + 1) / steps / warmup))
+        else:
+            assert found == before.rate(step / steps)
+        assert found > 0
+        assert before.rate(step / steps, 1 / steps) == before.rate(step / steps)
+
+
+@pytest.mark.parametrize("from_zero", [True, False])
+def test_the_steps_are_taken_and_told_at_the_rates_of_the_warmup(from_zero):
+    recipe = Recipe(2, 8, learning_rate=0.05, momentum=0.0, weight_decay=0.0, warmup_epochs=2)
+    recipe = replace(recipe, schedule="constant", warmup_from_zero=from_zero)
+    trained, images, moved = network(batch_norm=False), image_set(), []
+    gradients, before = [], weights(trained)
+
+    def note(parameters, own):
+        gradients.append(torch.cat([each.flatten().double() for each in own["classification"]]))
+        moved.append(weights(trained))
+        return own["classification"]
+
+    history = fit(classification(trained), trained, images, recipe, seed=0, role="new", combine=note).history
+    rates = [0.05 * (step if from_zero else step + 1) / 10 for step in range(10)]
+    assert torch.equal(moved[0], before)
+    for rate, gradient, start, end in zip(rates, gradients, moved, [*moved[1:], weights(trained)], strict=True):
+        torch.testing.assert_close(end, start - rate * gradient, atol=1e-7, rtol=1e-6)
+    assert torch.equal(moved[1], before) == from_zero
+    assert [row["learning_rate"] for row in history] == pytest.approx([rates[4], rates[9]])
+
+
+@pytest.mark.parametrize(("nesterov", "seed"), [(True, 0), (False, 0), (False, 1)])
+def test_nesterov_can_be_left_out(nesterov, seed):
+    recipe = Recipe(3, 8, "sgd", 0.05, 0.8, 0.02, warmup_epochs=1, clip_norm=CLIP_NORM, nesterov=nesterov)
+    trained, oracle, images = network(), network(), image_set(43)
+    fit(with_dropout(trained), trained, images, recipe, seed=seed, role="new", augment=crop_and_flip)
+    optimizer = torch.optim.SGD(oracle.parameters(), 0.05, 0.8, weight_decay=0.02, nesterov=nesterov)
+    with torch.random.fork_rng():
+        by_hand(oracle, images, optimizer, seed, "new")
+    torch.testing.assert_close(weights(trained), weights(oracle), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("options", [{"momentum": 0.0}, {"optimizer": "adam"}])
+def test_nesterov_has_no_effect_without_momentum_and_for_adam(options):
+    models = network(), network()
+    for model, nesterov in zip(models, (True, False), strict=True):
+        train(model, replace(RECIPE, nesterov=nesterov, **options))
+    assert torch.equal(*map(weights, models))
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,6 @@ or, as openBCT's L2, without the first term. The old model is frozen. Embeddings
 model's coordinates, as in `compatlib.methods.bct`.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -20,7 +19,7 @@ from torch.nn import functional as F
 from compatlib import training
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
-from compatlib.methods.common import check_batch, check_rows, check_terms, resized
+from compatlib.methods.common import check_batch, check_number, check_rows, check_terms, resized
 
 Alignment = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -60,8 +59,7 @@ def hardest_triplet(
     negative and carries no loss.
     """
     _check_pairs(new, old, labels)
-    if not 0 <= margin < math.inf:
-        raise ValueError(f"the margin must be finite and ≥ 0, got {margin}")
+    check_number("the margin", margin)
     if normalize:
         new, old = F.normalize(new), F.normalize(old)
     # The quicker way over squared norms loses the small distances, which matter most here.
@@ -86,8 +84,7 @@ def contrastive(
     denominator stand one positive and the negatives; here stand all.
     """
     _check_pairs(new, old, labels)
-    if not 0 < temperature < math.inf:
-        raise ValueError(f"the temperature must be finite and positive, got {temperature}")
+    check_number("the temperature", temperature, positive=True)
     logs = F.log_softmax(F.normalize(new) @ F.normalize(old).T / temperature, dim=1)
     same = (labels[:, None] == labels[None, :]).to(logs.dtype)
     return -((logs * same).sum(dim=1) / same.sum(dim=1)).mean()

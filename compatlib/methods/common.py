@@ -1,4 +1,4 @@
-"""What several methods share: checks of a batch and of labels, and embeddings of another size than the old ones."""
+"""What several methods share: checks of a batch, labels and numbers, and embeddings of another size than the old."""
 
 import math
 
@@ -9,18 +9,18 @@ from torch.nn import functional as F
 from compatlib.data.images import Images
 
 
-def check_batch(embeddings: Tensor, labels: Tensor) -> None:
-    """Refuse a batch that is not float (n, d) embeddings and integer (n,) labels ≥ 0.
+def check_batch(vectors: Tensor, labels: Tensor, name: str = "embeddings") -> None:
+    """Refuse a batch that is not float (n, d) vectors, called `name` in the error, and integer (n,) labels ≥ 0.
 
     Raises:
         ValueError: it is not.
     """
-    if embeddings.ndim != 2 or not embeddings.is_floating_point():
-        raise ValueError(f"embeddings are {embeddings.dtype} of shape {tuple(embeddings.shape)}; valid is float (n, d)")
+    if vectors.ndim != 2 or not vectors.is_floating_point():
+        raise ValueError(f"{name} are {vectors.dtype} of shape {tuple(vectors.shape)}; valid is float (n, d)")
     is_integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.shape != embeddings.shape[:1] or not is_integer:
+    if labels.shape != vectors.shape[:1] or not is_integer:
         raise ValueError(
-            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; valid is integer ({len(embeddings)},)"
+            f"labels are {labels.dtype} of shape {tuple(labels.shape)}; valid is integer ({len(vectors)},)"
         )
     if len(labels) and int(labels.min()) < 0:
         raise ValueError(f"label {int(labels.min())} is negative; labels count from 0")
@@ -40,14 +40,23 @@ def check_rows(images: Images, classifier: nn.Module) -> None:
         )
 
 
+def check_number(name: str, value: float, *, positive: bool = False) -> None:
+    """Refuse a number, called `name` in the error, that is negative, not finite, or 0 where it must be positive.
+
+    Raises:
+        ValueError: it is so.
+    """
+    if not 0 <= value < math.inf or (positive and not value):
+        raise ValueError(f"{name} must be finite and {'positive' if positive else '≥ 0'}, got {value}")
+
+
 def check_terms(weight: float, label_smoothing: float) -> None:
     """Refuse a weight of a loss that is negative or not finite, and a label smoothing outside [0, 1).
 
     Raises:
         ValueError: for either.
     """
-    if not (math.isfinite(weight) and weight >= 0):
-        raise ValueError(f"the compatibility term's weight must be finite and ≥ 0, got {weight}")
+    check_number("the compatibility term's weight", weight)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"label_smoothing must lie in [0, 1), got {label_smoothing}")
 

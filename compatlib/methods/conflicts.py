@@ -15,9 +15,9 @@ def conflict_weights(
 
     For every g_i, through the other *original* gradients g_j in random order: where ⟨g_i, g_j⟩ < 0,
     g_i ← g_i − (⟨g_i, g_j⟩ / ‖g_j‖²) g_j. All of it can be decided in the Gram matrix. Source: PCGrad (Yu et al. 2020),
-    algorithm 1, as SFSC uses it. A gradient so small that its squared norm is 0 in the Gram matrix's type (a norm below
-    1e-22 in float32) while an inner product is not makes coefficients infinite; multiply all gradients by one number
-    first, by which the outcome is then multiplied too.
+    algorithm 1, as SFSC uses it. Nothing is projected out along a g_j so short beside g_i that the coefficient does not
+    fit the Gram matrix's type, as where ‖g_j‖² is 0 in it (a norm below 1e-22 in float32); every coefficient is finite,
+    and so is their sum over the objectives.
 
     Args:
         gram: ⟨g_i, g_j⟩.
@@ -31,9 +31,8 @@ def conflict_weights(
     weights = torch.eye(len(inner), dtype=torch.float64)
     for at, own in enumerate(weights):
         for other in torch.randperm(len(inner), generator=generator).tolist():
-            overlap = own @ inner[:, other]
-            if other != at and overlap < 0:
-                own[other] -= overlap / inner[other, other]
+            if other != at:
+                own[other] -= _taken_out(own @ inner[:, other], inner[other, other], gram)
     return weights.to(gram.dtype).to(gram.device)
 
 
@@ -55,18 +54,18 @@ def full_conflict_weights(
     weights = torch.eye(len(gram), dtype=torch.float64)
     inner = gram.double().cpu()
     for i in range(len(gram)):
-        if i != full and inner[i, full] < 0:
-            weights[i, full] = -inner[i, full] / inner[full, full]
+        if i != full:
+            weights[i, full] -= _taken_out(inner[i, full], inner[full, full], gram)
     return weights.to(gram.dtype).to(gram.device)
 
 
 def project_conflicts(
     gradients: Float[Tensor, "objectives parameters"], generator: torch.Generator | None = None
 ) -> Float[Tensor, " parameters"]:
-    """The sum of the projected gradients, in two passes over them: see `conflict_weights`.
+    """The sum of the projected gradients, in two passes over them, computed in float64: see `conflict_weights`.
 
     Args:
-        gradients: a row for every objective.
+        gradients: a row for every objective, of any float type, which is the sum's too.
         generator: as `conflict_weights`.
 
     Raises:
@@ -74,7 +73,14 @@ def project_conflicts(
     """
     if gradients.ndim != 2 or not gradients.is_floating_point():
         raise ValueError(f"gradients are {gradients.dtype} of shape {tuple(gradients.shape)}; valid are floats (m, p)")
-    return conflict_weights(gradients @ gradients.T, generator).sum(dim=0) @ gradients
+    rows = gradients.double()
+    return (conflict_weights(rows @ rows.T, generator).sum(dim=0) @ rows).to(gradients.dtype)
+
+
+def _taken_out(overlap: Tensor, squared_norm: Tensor, gram: Tensor) -> Tensor | float:
+    """How much of g_j is taken out of g_i, a number ≤ 0: ⟨g_i, g_j⟩ / ‖g_j‖² where they conflict and it can be held."""
+    share = overlap / squared_norm
+    return share if overlap < 0 and -share <= torch.finfo(gram.dtype).max / len(gram) else 0.0
 
 
 def _check_gram(gram: Tensor) -> None:

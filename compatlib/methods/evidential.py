@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from compatlib.methods.common import check_batch
+from compatlib.methods.common import check_batch, check_number
 
 
 def evidential_loss(
@@ -24,19 +24,20 @@ def evidential_loss(
     small beside a network's pass, with 10,000 of the order of a small network's own (`make bench NAME=sfsc`).
 
     Args:
-        logits: z, of K ≥ 2 classes.
+        logits: z, of an image or more and K ≥ 2 classes.
         labels: y.
         kl_weight: λ ≥ 0; 5e-4 in the re-implementation.
 
     Raises:
         ValueError: other shapes, labels outside of the classes, or a negative weight.
     """
-    check_batch(logits, labels)
-    if logits.shape[1] < 2:
-        raise ValueError(f"logits have shape {tuple(logits.shape)}; valid is (batch, classes) of two classes or more")
-    if not 0 <= kl_weight < float("inf"):
-        raise ValueError(f"kl_weight must be finite and 0 or more, got {kl_weight}")
-    if int(labels.min()) < 0 or int(labels.max()) >= logits.shape[1]:
+    check_batch(logits, labels, "logits")
+    if not len(logits) or logits.shape[1] < 2:
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)}; valid is (batch, classes), of an image and two classes or more"
+        )
+    check_number("kl_weight", kl_weight)
+    if int(labels.max()) >= logits.shape[1]:
         raise ValueError(
             f"labels lie between {int(labels.min())} and {int(labels.max())}; the logits have {logits.shape[1]} classes"
         )

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from compatlib import training
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
+from compatlib.methods.common import check_rows
 
 
 def fit(
@@ -45,9 +46,7 @@ def fit(
     Raises:
         ValueError: a label that the classifier has no row for, and as `training.fit`.
     """
-    classes = classifier.weight.shape[0]
-    if len(images) and int(images.labels.max()) >= classes:
-        raise ValueError(f"label {int(images.labels.max())} has no row in a classifier of {classes} classes")
+    check_rows(images, classifier)
 
     def objective(inputs: Tensor, labels: Tensor, indices: Tensor) -> Iterator[tuple[str, Tensor]]:
         logits = classifier(backbone(inputs), labels)

@@ -21,7 +21,7 @@ from compatlib import training
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
 from compatlib.methods.bct_baselines import hardest_triplet
-from compatlib.methods.common import check_rows, check_terms
+from compatlib.methods.common import check_number, check_rows, check_terms
 from compatlib.methods.conflicts import conflict_weights, full_conflict_weights, project_conflicts
 from compatlib.methods.evidential import evidential_loss, uncertainty
 from compatlib.models.slimmable import Slimmable
@@ -126,10 +126,8 @@ def fit(
     """
     if loss not in LOSSES or projection not in PROJECTIONS:
         raise ValueError(f"loss is {loss!r} and projection {projection!r}; valid are {LOSSES} and {PROJECTIONS}")
-    if not 0 < logit_scale < float("inf"):
-        raise ValueError(f"logit_scale must be finite and positive, got {logit_scale}")
-    if not 0 <= kl_weight < float("inf"):
-        raise ValueError(f"kl_weight must be finite and 0 or more, got {kl_weight}")
+    check_number("logit_scale", logit_scale, positive=True)
+    check_number("kl_weight", kl_weight)
     check_terms(0.0, label_smoothing)
     check_rows(images, classifier)
     seen: dict[str, float] = {}

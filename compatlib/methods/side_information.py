@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from compatlib import training
 from compatlib.data.augment import crop_and_flip, two_views
 from compatlib.data.images import Images
+from compatlib.methods.common import check_number
 from compatlib.models.resnet import scaled
 
 
@@ -36,8 +37,7 @@ def nt_xent(
             f"the views have shapes {tuple(first.shape)} and {tuple(second.shape)}, types {first.dtype} and "
             f"{second.dtype}; give equal ones (n, d) of two images or more"
         )
-    if not 0 < temperature < float("inf"):
-        raise ValueError(f"the temperature must be finite and positive, got {temperature}")
+    check_number("the temperature", temperature, positive=True)
     views = F.normalize(torch.cat([first, second]))
     similarities = views @ views.T / temperature
     similarities = similarities.masked_fill(torch.eye(len(views), dtype=torch.bool, device=views.device), -torch.inf)

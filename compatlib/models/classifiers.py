@@ -1,6 +1,11 @@
-"""Classifiers over embeddings: linear, cosine and ArcFace. None has a bias; row k of `weight` stands for class k."""
+"""Classifiers over embeddings: linear, cosine and ArcFace. None has a bias; row k of `weight` stands for class k.
+
+Logits are float32. Under autocast their product is computed in its type and converted behind; with `full_precision` it
+is computed in float32 there too.
+"""
 
 import math
+from collections.abc import Callable
 
 import torch
 from jaxtyping import Float, Int64
@@ -14,25 +19,33 @@ class LinearClassifier(nn.Module):
     Bias-free, as in FCT's release, so that the rows alone say where a class lies. `weight` is (classes, dim).
     """
 
-    def __init__(self, dim: int, classes: int) -> None:
+    def __init__(self, dim: int, classes: int, *, full_precision: bool = False) -> None:
         super().__init__()
         if dim < 1 or classes < 1:
             raise ValueError(f"a classifier needs dim ≥ 1 and classes ≥ 1, got {dim} and {classes}")
         self.weight = nn.Parameter(torch.empty(classes, dim))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        self.full_precision = full_precision
 
     def forward(
         self, embeddings: Float[Tensor, "batch dim"], labels: Int64[Tensor, " batch"] | None = None
     ) -> Float[Tensor, "batch classes"]:
         """Float32 logits; the labels are not used."""
-        return F.linear(embeddings, self.weight).float()
+        return self._product(F.linear, embeddings)
+
+    def _product(self, product: Callable[[Tensor, Tensor], Tensor], embeddings: Tensor) -> Tensor:
+        """A product of the embeddings and the rows, float32."""
+        if not self.full_precision:
+            return product(embeddings, self.weight).float()
+        with torch.autocast(embeddings.device.type, enabled=False):
+            return product(embeddings.float(), self.weight.float())
 
 
 class CosineClassifier(LinearClassifier):
     """Logits s · cos(W_k, φ), scale s fixed (16 by default; not published by the papers, our reading)."""
 
-    def __init__(self, dim: int, classes: int, scale: float = 16.0) -> None:
-        super().__init__(dim, classes)
+    def __init__(self, dim: int, classes: int, scale: float = 16.0, *, full_precision: bool = False) -> None:
+        super().__init__(dim, classes, full_precision=full_precision)
         if scale <= 0:
             raise ValueError(f"the scale of the logits must be positive, got {scale}")
         self.scale = scale
@@ -45,7 +58,11 @@ class CosineClassifier(LinearClassifier):
 
     def cosine(self, embeddings: Float[Tensor, "batch dim"]) -> Float[Tensor, "batch classes"]:
         """Cosine of every embedding with every class's row, float32 in [−1, 1]."""
-        return F.linear(F.normalize(embeddings), F.normalize(self.weight)).float().clamp(-1, 1)
+        return self._product(_cosine, embeddings).clamp(-1, 1)
+
+
+def _cosine(embeddings: Tensor, rows: Tensor) -> Tensor:
+    return F.linear(F.normalize(embeddings), F.normalize(rows))
 
 
 class ArcFaceClassifier(CosineClassifier):
@@ -55,8 +72,10 @@ class ArcFaceClassifier(CosineClassifier):
     again, the logit goes on falling as cos θ − m sin(π − m), as in the authors' release.
     """
 
-    def __init__(self, dim: int, classes: int, scale: float = 16.0, margin: float = 0.2) -> None:
-        super().__init__(dim, classes, scale)
+    def __init__(
+        self, dim: int, classes: int, scale: float = 16.0, margin: float = 0.2, *, full_precision: bool = False
+    ) -> None:
+        super().__init__(dim, classes, scale, full_precision=full_precision)
         if not 0 <= margin < math.pi / 2:
             raise ValueError(f"the margin is an angle in [0, π/2) radians, got {margin}")
         self.margin = margin

@@ -6,8 +6,9 @@ same at every width. Source: slimmable networks (Yu et al., ICLR 2019), as SFSC'
 """
 
 import copy
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 
 import torch
 from jaxtyping import Float, UInt8
@@ -17,6 +18,9 @@ from torch.nn import functional as F
 from compatlib.models.resnet import Backbone
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
+SIDES = (32, 64)
+BatchNorm = nn.modules.batchnorm._BatchNorm
+EXCHANGED = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 class _Sliced:
@@ -91,20 +95,20 @@ class SlimmableLinear(_Sliced, nn.Linear):
 class SwitchableBatchNorm(nn.Module):
     """A BatchNorm for every width; `current` is the place of the one in use."""
 
-    def __init__(self, norm: nn.modules.batchnorm._BatchNorm, widths: Sequence[float], is_whole: bool) -> None:
+    def __init__(self, norm: BatchNorm, widths: Sequence[float]) -> None:
         super().__init__()
-        sizes = [norm.num_features if is_whole else sliced(norm.num_features, width) for width in widths]
-        options = {"eps": norm.eps, "momentum": norm.momentum, "affine": norm.affine}
-        self.norms = nn.ModuleList(type(norm)(size, **options) for size in sizes)
-        for own in self.norms:
-            size = own.num_features
-            values = {name: each[:size] if each.ndim else each for name, each in norm.state_dict().items()}
-            own.load_state_dict(values)
+        self.norms = nn.ModuleList(_first_features(norm, sliced(norm.num_features, width)) for width in widths)
         self.current = len(widths) - 1
 
     def forward(self, x: Tensor) -> Tensor:
         """The BatchNorm of the current width."""
         return self.norms[self.current](x)
+
+    def meet(self, features: int) -> None:
+        """Keep all features at the current width if so many come in, as behind the network's last map."""
+        own, full = self.norms[self.current], self.norms[-1]
+        if own.num_features != features == full.num_features:
+            self.norms[self.current] = _first_features(full, features).train(own.training)
 
     def extracted(self) -> nn.Module:
         """A copy of the current width's BatchNorm."""
@@ -114,31 +118,44 @@ class SwitchableBatchNorm(nn.Module):
 class Slimmable(nn.Module):
     """Sub-models of a backbone by width. Called on images it embeds at the current width, the widest at first.
 
+    At construction black images are embedded at every width, which shows how many features reach each BatchNorm and
+    what cannot be sliced. It changes no weight, statistic or random stream.
+
     Args:
         backbone: a `Backbone` (`small_resnet`, `torchvision_resnet`); its weights become the widest model's, copied.
         widths: shares of the channels in (0, 1], ascending, the last 1.
+        image_size: (channels, height, width) of the images that are tried. By default those of the first convolution's
+            channels and 32 × 32 pixels, or 64 × 64 where the backbone does not take those.
 
     Raises:
-        ValueError: widths that are not so, or a convolution with groups. Other parts with weights than convolutions,
-            linear maps and BatchNorms are not looked for; they fail when a narrower width is called.
+        ValueError: widths that are not so, images that the backbone does not take, or a layer that cannot be sliced:
+            a convolution with groups or of another kind, another norm of narrow features than a BatchNorm, a PReLU of
+            many weights, a fixed number of features in a reshaping, parametrised weights or hooks on what is sliced.
     """
 
-    def __init__(self, backbone: Backbone, widths: Sequence[float] = WIDTHS) -> None:
+    def __init__(
+        self,
+        backbone: Backbone,
+        widths: Sequence[float] = WIDTHS,
+        image_size: tuple[int, int, int] | None = None,
+    ) -> None:
         super().__init__()
         widths = tuple(float(width) for width in widths)
         if not widths or list(widths) != sorted(set(widths)) or widths[0] <= 0 or widths[-1] != 1:
             raise ValueError(f"widths are {widths}; valid are ascending shares in (0, 1], of which the last is 1")
+        maps = [name for name, part in backbone.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
+
+        def switchable(name: str, part: nn.Module) -> nn.Module | None:
+            if isinstance(part, nn.Conv2d | nn.Linear):
+                return _sliceable(part, name == maps[0], name == maps[-1])
+            return SwitchableBatchNorm(part, widths) if isinstance(part, BatchNorm) else None
+
+        _check_layers(backbone)
         self.widths, self.dim = widths, backbone.dim
         self.backbone = copy.deepcopy(backbone)
-        layers = [name for name, part in self.backbone.named_modules() if isinstance(part, nn.Conv2d | nn.Linear)]
-        first, last = layers[0], layers[-1]
-        norms = [n for n, part in self.backbone.named_modules() if isinstance(part, nn.modules.batchnorm._BatchNorm)]
-        for name in layers:
-            _replace(self.backbone, name, _sliceable(self.backbone.get_submodule(name), name == first, name == last))
-        for name in norms:
-            # The norm behind the last layer has the embedding's size at every width.
-            whole = name == norms[-1] and layers[-1].rpartition(".")[0] == name.rpartition(".")[0]
-            _replace(self.backbone, name, SwitchableBatchNorm(self.backbone.get_submodule(name), widths, whole))
+        _exchange(self.backbone, switchable)
+        self.to(next(backbone.parameters()).device).eval()
+        _try_widths(self, backbone, [image_size] if image_size else _image_sizes(backbone))
         self.train(backbone.training)
 
     @property
@@ -186,9 +203,8 @@ class Slimmable(nn.Module):
         """
         with self.at(width):
             backbone = copy.deepcopy(self.backbone)
-        for name, part in list(backbone.named_modules()):
-            if isinstance(part, SlimmableConv2d | SlimmableLinear | SwitchableBatchNorm):
-                _replace(backbone, name, part.extracted())
+        own = SlimmableConv2d | SlimmableLinear | SwitchableBatchNorm
+        _exchange(backbone, lambda name, part: part.extracted() if isinstance(part, own) else None)
         return backbone
 
 
@@ -217,8 +233,6 @@ def _options(layer: nn.Conv2d) -> dict:
 
 def _sliceable(layer: nn.Module, is_first: bool, is_last: bool) -> nn.Module:
     if isinstance(layer, nn.Conv2d):
-        if layer.groups != 1:
-            raise ValueError(f"a convolution of {layer.groups} groups cannot be sliced; take a network without groups")
         sizes = (layer.in_channels, layer.out_channels, layer.kernel_size)
         made: nn.Module = SlimmableConv2d(*sizes, bias=layer.bias is not None, **_options(layer))
     else:
@@ -237,6 +251,101 @@ def _with_parameters(layer: nn.Module, shared: SlimmableConv2d | SlimmableLinear
     return layer.train(shared.training)
 
 
-def _replace(network: nn.Module, name: str, layer: nn.Module) -> None:
-    parent, _, own = name.rpartition(".")
-    setattr(network.get_submodule(parent), own, layer)
+def _first_features(norm: BatchNorm, size: int) -> BatchNorm:
+    """A BatchNorm of its own of the first features."""
+    names = ("eps", "momentum", "affine", "track_running_stats")
+    made = type(norm)(size, **{name: getattr(norm, name) for name in names})
+    made.load_state_dict({name: each[:size] if each.ndim else each for name, each in norm.state_dict().items()})
+    return made
+
+
+def _check_layers(backbone: nn.Module) -> None:
+    """Refuse layers in whose place sliced ones would compute something else."""
+    for name, part in backbone.named_modules():
+        if not isinstance(part, nn.Conv2d | nn.Linear | BatchNorm):
+            continue
+        if getattr(part, "groups", 1) != 1:
+            raise ValueError(
+                f"{name} ({type(part).__name__}): a convolution of {part.groups} groups cannot be sliced; take a "
+                "network without groups"
+            )
+        if type(part) not in EXCHANGED or part._forward_hooks or part._forward_pre_hooks:
+            raise ValueError(
+                f"{name} ({type(part).__name__}) cannot be sliced: it is of a class of its own, its weights are "
+                f"parametrised or it has hooks; valid are {[kind.__name__ for kind in EXCHANGED]} as they are: put one "
+                "in its place, or take its hooks and its parametrisation off"
+            )
+
+
+def _image_sizes(backbone: Backbone) -> list[tuple[int, int, int]]:
+    for part in backbone.modules():
+        if isinstance(part, nn.Conv2d):
+            return [(part.in_channels, side, side) for side in SIDES]
+    raise ValueError("no convolution tells the channels of the backbone's images; give image_size, (channels, h, w)")
+
+
+def _try_widths(network: Slimmable, backbone: Backbone, sizes: Sequence[tuple[int, int, int]]) -> None:
+    """Embed black images at every width: each BatchNorm meets its features, and what cannot be sliced is named."""
+    device = next(backbone.parameters()).device
+    seeded = torch.random.fork_rng([device] if device.type == "cuda" else [])
+    with _watched(network.backbone, backbone) as entered, torch.no_grad(), seeded:
+        images, shape = _accepted(network, [torch.zeros(2, *size, dtype=torch.uint8, device=device) for size in sizes])
+        for width in network.widths[:-1]:
+            try:
+                with network.at(width):
+                    found = network(images).shape
+            except Exception as error:
+                name = entered[-1]
+                raise ValueError(
+                    f"{name} ({type(backbone.get_submodule(name)).__name__}) cannot be sliced: at width {width} the "
+                    f"network fails in it or behind it ({error}). Take nn.Conv2d without groups, nn.Linear, BatchNorms "
+                    "and layers without sizes of their own, defined in the order in which they are computed"
+                ) from error
+            if found != shape:
+                raise ValueError(
+                    f"at width {width} embeddings have shape {tuple(found)} instead of {tuple(shape)}: the convolution "
+                    "or linear map that is computed last is not the one that is defined last; define it last"
+                )
+
+
+@contextmanager
+def _watched(switchable: nn.Module, backbone: nn.Module) -> Iterator[list[str]]:
+    """The names of the backbone's innermost layers as they are entered; each BatchNorm meets its features then."""
+    entered = [""]
+
+    def enter(name: str, part: nn.Module, inputs: tuple) -> None:
+        entered.append(name)
+        if isinstance(part, SwitchableBatchNorm):
+            part.meet(inputs[0].shape[1])
+
+    names = [name for name, part in backbone.named_modules() if not list(part.children())]
+    hooks = [switchable.get_submodule(name).register_forward_pre_hook(partial(enter, name)) for name in names]
+    try:
+        yield entered
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _accepted(network: Slimmable, batches: Sequence[Tensor]) -> tuple[Tensor, torch.Size]:
+    """The first batch of images that the full width takes, and its embeddings' shape."""
+    for images in batches:
+        try:
+            return images, network(images).shape
+        except Exception as error:
+            reason = error
+    raise ValueError(
+        f"the backbone takes no images of {' or '.join(' × '.join(map(str, each.shape[1:])) for each in batches)} "
+        f"({reason}); give image_size, (channels, height, width) of images that it takes"
+    ) from reason
+
+
+def _exchange(network: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -> None:
+    """Put what is made of a layer in its place, of one in several places the same; None leaves it."""
+    made: dict[nn.Module, nn.Module | None] = {}
+    for name, part in list(network.named_modules(remove_duplicate=False)):
+        if part not in made:
+            made[part] = make(name, part)
+        if made[part] is not None:
+            parent, _, own = name.rpartition(".")
+            setattr(network.get_submodule(parent), own, made[part])

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compatlib.data.images import ImageSet
-from compatlib.methods.common import check_batch, check_rows, check_terms, resized
+from compatlib.methods.common import check_batch, check_number, check_rows, check_terms, resized
 from compatlib.models.classifiers import ArcFaceClassifier, CosineClassifier, LinearClassifier
 
 SIZES = st.integers(0, 9)
@@ -68,6 +68,11 @@ def test_what_are_no_labels_is_named_with_what_is_valid(wrong, message):
         check_batch(embeddings(4, 2), wrong)
 
 
+def test_other_vectors_than_embeddings_are_called_by_their_name():
+    with pytest.raises(ValueError, match=re.escape("logits are torch.float32 of shape (4,); valid is float (n, d)")):
+        check_batch(torch.zeros(4), torch.arange(4), "logits")
+
+
 @pytest.mark.parametrize("kind", [LinearClassifier, CosineClassifier, ArcFaceClassifier])
 def test_labels_up_to_the_last_row_pass(kind):
     for labels in ((), (0,), (3, 0, 3)):
@@ -79,6 +84,27 @@ def test_the_highest_label_without_a_row_is_named(labels, highest):
     message = f"label {highest} has no row in a classifier of 4 classes; give it a row for every label"
     with pytest.raises(ValueError, match=message):
         check_rows(images(*labels), nn.Linear(2, 4))
+
+
+@pytest.mark.parametrize("value", [5e-324, 1, 1e308])
+def test_finite_positive_numbers_pass(value):
+    check_number("τ", value)
+    check_number("τ", value, positive=True)
+    check_number("τ", value - value)
+
+
+@pytest.mark.parametrize("value", [-5e-324, -1, -math.inf, math.inf, math.nan])
+def test_a_number_out_of_range_is_named(value):
+    for positive, words in ((False, "≥ 0"), (True, "positive")):
+        with pytest.raises(ValueError, match=re.escape(f"the size must be finite and {words}, got {value}")):
+            check_number("the size", value, positive=positive)
+
+
+@pytest.mark.parametrize("value", [0, 0.0, -0.0])
+def test_zero_is_refused_where_a_number_must_be_positive(value):
+    check_number("the size", value)
+    with pytest.raises(ValueError, match=f"the size must be finite and positive, got {value}"):
+        check_number("the size", value, positive=True)
 
 
 @pytest.mark.parametrize("weight", [0, 0.0, 1e-30, 1, 10.0, 1e30])

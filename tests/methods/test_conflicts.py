@@ -115,6 +115,75 @@ def test_a_gradient_of_zero_neither_conflicts_nor_divides():
     assert weights.isfinite().all()
 
 
+SHORT = [[[1e-23, 0], [-1, 1]], [[-1, 1], [1e-23, 0]], [[1e-22, 0], [-1e18, 1e18]], [[1e-30, 0, 0], [-1, 1e-30, 2]]]
+
+
+@pytest.mark.parametrize("rows", SHORT)
+@pytest.mark.parametrize("seed", range(4))
+def test_short_gradients_leave_finite_weights_and_their_projection(rows, seed):
+    """In float32 the first one's squared norm is 0 or next to it, the inner product is not."""
+    rows = torch.tensor(rows)
+    gram = rows @ rows.T
+    assert gram[0, 1] < 0
+    for weights in (
+        conflict_weights(gram, torch.Generator().manual_seed(seed)),
+        full_conflict_weights(gram, 0),
+        full_conflict_weights(gram, 1),
+    ):
+        assert weights.isfinite().all()
+        assert weights.sum(dim=0).isfinite().all()
+        assert (weights.sum(dim=0) @ rows).isfinite().all()
+    expected = projected_by_definition(rows.double(), torch.Generator().manual_seed(seed)).sum(dim=0)
+    found = project_conflicts(rows, torch.Generator().manual_seed(seed))
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, expected.float(), rtol=1e-6, atol=1e-12 * float(rows.abs().max()))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32, torch.float64])
+@pytest.mark.parametrize("seed", range(5))
+def test_whatever_the_lengths_the_outcome_is_finite(dtype, seed):
+    """Rows from the shortest of a type up to the longest whose square fits it."""
+    random, limits = torch.Generator().manual_seed(seed), torch.finfo(dtype)
+    lowest, highest = math.log10(limits.smallest_normal), math.log10(limits.max) / 2 - 1
+    exponents = lowest + (highest - lowest) * torch.rand(5, 1, dtype=torch.float64, generator=random)
+    exponents[0], exponents[1] = lowest, highest
+    rows = (torch.sign(gradients(5, 3, seed)) * 10**exponents).to(dtype)
+    assert conflict_weights(rows @ rows.T, random).sum(dim=0).isfinite().all()
+    assert project_conflicts(rows, random).isfinite().all()
+
+
+def test_the_longest_gradients_of_float32_are_projected():
+    rows = torch.tensor([[3e38, 0.0], [-1e38, 1e38]])
+    torch.testing.assert_close(project_conflicts(rows), torch.tensor([1.5e38, 2.5e38]), rtol=1e-6, atol=0)
+
+
+def weights_without_bounds(gram, generator):
+    """What `conflict_weights` does where every squared norm is positive."""
+    inner, weights = gram.double(), torch.eye(len(gram), dtype=torch.float64)
+    for at, own in enumerate(weights):
+        for other in torch.randperm(len(inner), generator=generator).tolist():
+            overlap = own @ inner[:, other]
+            if other != at and overlap < 0:
+                own[other] -= overlap / inner[other, other]
+    return weights.to(gram.dtype)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("scale", [1e-15, 1.0, 1e15])
+@pytest.mark.parametrize("seed", range(10))
+def test_no_bit_changes_where_every_squared_norm_is_positive(dtype, scale, seed):
+    rows = scale * gradients(4, 5, seed)
+    rows[0] = -rows[1:].sum(dim=0)  # which conflicts with one of them
+    rows = rows.to(dtype)
+    gram = rows @ rows.T
+    assert (gram < 0).any()
+    found = conflict_weights(gram, torch.Generator().manual_seed(seed))
+    assert torch.equal(found, weights_without_bounds(gram, torch.Generator().manual_seed(seed)))
+    full = torch.eye(4, dtype=torch.float64)
+    full[1:, 0] = (-gram.double()[1:, 0] / gram.double()[0, 0]).clamp(min=0)
+    assert torch.equal(full_conflict_weights(gram, 0), full.to(dtype))
+
+
 def test_orders_come_from_the_generator_alone():
     rows = gradients(5, 6, 3)
     state = torch.random.get_rng_state()

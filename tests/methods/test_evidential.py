@@ -116,13 +116,20 @@ def test_the_order_of_the_classes_does_not_matter():
 @pytest.mark.parametrize(
     ("logits", "labels", "weight", "words"),
     [
-        (torch.zeros(2), torch.zeros(2, dtype=torch.int64), 0.1, r"shape \(2,\)"),
-        (torch.zeros(2, 1), torch.zeros(2, dtype=torch.int64), 0.1, "two classes or more"),
+        (torch.zeros(2), torch.zeros(2, dtype=torch.int64), 0.1, r"^logits are torch.float32 of shape \(2,\)"),
+        (torch.zeros(2, 3).long(), torch.zeros(2, dtype=torch.int64), 0.1, "^logits are torch.int64 of shape"),
+        (
+            torch.zeros(2, 1),
+            torch.zeros(2, dtype=torch.int64),
+            0.1,
+            r"logits have shape \(2, 1\).* two classes or more",
+        ),
+        (torch.zeros(0, 3), torch.zeros(0, dtype=torch.int64), 0.1, r"logits have shape \(0, 3\).* of an image"),
         (torch.zeros(2, 3), torch.zeros(3, dtype=torch.int64), 0.1, r"labels are torch.int64 of shape \(3,\)"),
         (torch.zeros(2, 3), torch.tensor([0, 3]), 0.1, "labels lie between 0 and 3; the logits have 3 classes"),
         (torch.zeros(2, 3), torch.tensor([0, -1]), 0.1, "label -1 is negative"),
-        (torch.zeros(2, 3), torch.tensor([0, 1]), -0.1, "kl_weight must be finite and 0 or more, got -0.1"),
-        (torch.zeros(2, 3), torch.tensor([0, 1]), math.nan, "kl_weight must be finite and 0 or more, got nan"),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), -0.1, "kl_weight must be finite and ≥ 0, got -0.1"),
+        (torch.zeros(2, 3), torch.tensor([0, 1]), math.nan, "kl_weight must be finite and ≥ 0, got nan"),
     ],
 )
 def test_bad_batches_are_refused(logits, labels, weight, words):

@@ -177,6 +177,22 @@ def test_conflicts_are_projected_out_of_every_tensor_by_itself():
 
 
 @pytest.mark.parametrize("projection", sfsc.PROJECTIONS)
+@pytest.mark.parametrize("seed", range(3))
+def test_gradients_whose_squares_underflow_leave_a_finite_update(projection, seed):
+    """As of a width whose loss has vanished, against others that have not."""
+    torch.manual_seed(seed)
+    parameters = [nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(4))]
+    directions = [torch.randn_like(parameter) for parameter in parameters]
+    scales = {"1.0": 1e-23, "0.5": -1.0, "0.25": -1e-22}
+    gradients = {name: [scale * each for each in directions] for name, scale in scales.items()}
+    steps = []
+    combine = sfsc._Combination(parameters, projection, steps.append, {}, None)
+    assert all(update.isfinite().all() for update in combine(parameters, gradients))
+    assert steps[0].weights.isfinite().all()
+    assert steps[0].products.isfinite().all()
+
+
+@pytest.mark.parametrize("projection", sfsc.PROJECTIONS)
 def test_products_are_those_of_the_update_that_is_made(projection):
     network, classifier = parts()
     before, steps = copy.deepcopy((network, classifier)), []
@@ -275,7 +291,7 @@ def test_joint_networks_share_the_classifier_alone():
         ({"loss": "hinge"}, "loss is 'hinge' and projection 'all'; valid are"),
         ({"projection": "some"}, "projection 'some'; valid are"),
         ({"logit_scale": 0.0}, "logit_scale must be finite and positive, got 0.0"),
-        ({"kl_weight": -1.0}, "kl_weight must be finite and 0 or more, got -1.0"),
+        ({"kl_weight": -1.0}, "kl_weight must be finite and ≥ 0, got -1.0"),
         ({"label_smoothing": 1.0}, "label_smoothing must lie in"),
         ({"loss": "triplet", "margin": -1.0}, "the margin must be finite and ≥ 0, got -1.0"),
     ],

@@ -64,6 +64,67 @@ def test_arcface_has_finite_gradients_where_an_embedding_lies_on_its_row():
     assert torch.isfinite(classifier.weight.grad).all()
 
 
+KINDS = (LinearClassifier, CosineClassifier, ArcFaceClassifier)
+
+
+def twins(kind, seed):
+    """The same rows, with logits as autocast has them and in full precision."""
+    torch.manual_seed(seed)
+    usual, full = kind(40, 5), kind(40, 5, full_precision=True)
+    full.load_state_dict(usual.state_dict())
+    return usual, full
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("labels", [None, LABELS])
+def test_in_full_precision_autocast_changes_no_logit_and_no_gradient(kind, seed, labels):
+    usual, full = twins(kind, seed)
+    inputs = embeddings(dim=40, seed=seed)
+    with torch.autocast("cpu", torch.bfloat16):
+        rounded, exact = usual(inputs, labels), full(inputs, labels)
+    expected = usual(inputs, labels)
+    assert {each.dtype for each in (rounded, exact, expected)} == {torch.float32}
+    assert torch.equal(exact, expected)
+    assert torch.equal(full(inputs, labels), expected)
+    assert not torch.equal(rounded, expected)
+    torch.testing.assert_close(rounded, expected, rtol=0.05, atol=0.2)
+    (found,), (wanted,) = (
+        torch.autograd.grad(each.square().sum(), own.weight) for each, own in ((exact, full), (expected, usual))
+    )
+    assert torch.equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_in_full_precision_an_embedding_is_taken_as_it_comes(kind, dtype):
+    usual, full = twins(kind, 0)
+    inputs = embeddings(dim=40).to(dtype)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = full(inputs, LABELS)
+    assert torch.equal(found, usual(inputs.float(), LABELS))
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_full_precision_the_product_is_autocasts(kind):
+    """As every model before was trained."""
+    usual, _ = twins(kind, 0)
+    inputs = embeddings(dim=40)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = usual(inputs)
+        if kind is LinearClassifier:
+            expected = F.linear(inputs, usual.weight).float()
+        else:
+            expected = 16 * F.linear(F.normalize(inputs), F.normalize(usual.weight)).float().clamp(-1, 1)
+    assert torch.equal(found, expected)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_precision_is_no_part_of_the_weights(kind):
+    usual, full = twins(kind, 0)
+    assert list(full.state_dict()) == list(usual.state_dict()) == ["weight"]
+
+
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="classes ≥ 1, got 6 and 0"):
         LinearClassifier(6, 0)
