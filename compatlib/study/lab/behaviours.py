@@ -37,9 +37,7 @@ BEHAVIOURS = {
     "resnet": Behaviour(1, ("compatlib.models.resnet",)),
     "classifiers": Behaviour(1, ("compatlib.models.classifiers",)),
     "slimmable": Behaviour(1, ("compatlib.models.slimmable",), on=("resnet",)),
-    "independent": Behaviour(
-        1, ("compatlib.methods.independent",), on=("loop", "augment", "resnet", "classifiers")
-    ),
+    "independent": Behaviour(1, ("compatlib.methods.independent",), on=("loop", "augment", "resnet", "classifiers")),
     "bct": Behaviour(
         1, ("compatlib.methods.bct", "compatlib.methods.common"), on=("loop", "augment", "resnet", "classifiers")
     ),

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from compatlib.study.lab.seed import Seed
 
 Rows = Iterator[dict[str, Any]]
+BY_CLASS = "by_class"  # of a row that is a mean over all queries: the `ClassScores` behind it
 
 
 @dataclass(frozen=True)

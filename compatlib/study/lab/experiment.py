@@ -3,10 +3,12 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from compatlib.study.lab import make, rows, sidecars
+from compatlib.evaluation.statistics import ClassScores
+from compatlib.study.lab import class_scores, make, rows, sidecars
 from compatlib.study.lab.artifacts import Artifact
-from compatlib.study.lab.cases import Case
+from compatlib.study.lab.cases import BY_CLASS, Case
 from compatlib.study.lab.images import data_digests
 from compatlib.study.lab.parallel import Task, train_all
 from compatlib.study.lab.seed import Seed
@@ -68,24 +70,35 @@ def measure(chapter: Chapter, run: Settings) -> Measured:
     run = chapter.prepared(run)
     plans = {seed: list(chapter.cases(run, seed)) for seed in run.seeds}
     train_all(tasks(run, plans))
-    frames, sidecar, found, first = [], {}, {}, None
+    frames, sidecar, by_class, found, first = [], {}, {}, {}, None
     for number, cases in plans.items():
         begun, seed = time.monotonic(), Seed(run, number, chapter.name)
         records = [list(seed.rows([case])) for case in cases]
-        made = artifacts(seed, cases)
+        made, group = artifacts(seed, cases), f"{run.profile}/{run.dataset}/{number}"
+        by_class[group] = scores_by_class(row for each in records for row in each)
         frames += [row for each in records for row in each]
         about = sidecars.description(run, number, cases, records, made, time.monotonic() - begun)
-        sidecar[f"{run.profile}/{run.dataset}/{number}"] = about
+        sidecar[group] = about
         found |= {f"{name}, seed {number}": each for name, each in made.items()}
         first = first or seed
     return Measured(
-        rows.Rows(rows.table(frames), sidecar),
+        rows.Rows(rows.table(frames), sidecar, by_class),
         {name: artifact for name, (_, artifact) in found.items()},
         {name: each for name, (what, each) in found.items() if what.is_published and chapter.is_published},
         {name: each for name, (what, each) in found.items() if isinstance(what, Base)},
         data_digests(run),
         first,
     )
+
+
+def scores_by_class(records: Iterable[dict[str, Any]]) -> dict[str, ClassScores]:
+    """Takes the class scores out of the records that have them; by the cell's name."""
+    found = {}
+    for row in records:
+        scores = row.pop(BY_CLASS, None)
+        if scores is not None:
+            found[class_scores.cell_name(row, rows.CLASS_CELL)] = scores
+    return found
 
 
 def tasks(run: Settings, plans: Mapping[int, Sequence[Case]]) -> list[Task]:

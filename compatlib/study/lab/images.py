@@ -32,7 +32,7 @@ def training_images(run: Settings) -> Images:
     return images(run.dataset, split, run.classes, run.train_per_class, run.image_size)
 
 
-def test_images(run: Settings, split: str = CLASS_INCREMENTAL) -> ImageSet:
+def images_to_test(run: Settings, split: str = CLASS_INCREMENTAL) -> ImageSet:
     """Query set and gallery in one: all classes of the run's test images, or the open-set split's own identities.
 
     A validation's are held-out training images.
@@ -47,7 +47,7 @@ def test_images(run: Settings, split: str = CLASS_INCREMENTAL) -> ImageSet:
 @lru_cache(maxsize=1)
 def open_set(run: Settings) -> splits.OpenSetSplit:
     """The run's open-set split: identities to train on, to validate with, and to test on."""
-    return splits.open_set(training_images(run), test_images(run))
+    return splits.open_set(training_images(run), images_to_test(run))
 
 
 def known_classes(run: Settings) -> int:
@@ -57,7 +57,7 @@ def known_classes(run: Settings) -> int:
 
 def masks(run: Settings, split: str) -> dict[str, np.ndarray]:
     """Subsets of the queries: all, and where the old model knew some classes and not others, either; (N,) bool."""
-    labels = test_images(run, split).labels.numpy()
+    labels = images_to_test(run, split).labels.numpy()
     found = {"all": np.ones(len(labels), bool)}
     if split == CLASS_INCREMENTAL:
         known = known_classes(run)
@@ -73,4 +73,4 @@ def augmentation(run: Settings) -> dict[str, Any]:
 
 def data_digests(run: Settings) -> dict[str, str]:
     """SHA-256 of the training and the test images."""
-    return {"training": training_images(run).digest(), "test": test_images(run).digest()}
+    return {"training": training_images(run).digest(), "test": images_to_test(run).digest()}

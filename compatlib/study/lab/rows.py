@@ -1,14 +1,14 @@
 """Tidy rows: the only form in which a result travels from a run to tables, plots, verdicts and tests.
 
 One CSV a chapter, and beside it a sidecar of the same name in JSON that tells for every (profile, data set, seed) what
-its rows were made from.
+its rows were made from, and the scores by class (`class_scores`).
 """
 
 import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,8 @@ import numpy as np
 import pandas as pd
 from filelock import FileLock
 
+from compatlib.evaluation.statistics import ClassScores, Measured
+from compatlib.study.lab import class_scores
 from compatlib.study.lab.artifacts import REPOSITORY
 
 PUBLISHED = REPOSITORY / "data" / "published"
@@ -39,16 +41,23 @@ COLUMNS = (
 )
 GROUP = ("profile", "dataset", "seed")
 CELL = tuple(name for name in COLUMNS if name not in ("seed", "value"))
+CLASS_CELL = tuple(
+    name for name in CELL if name not in ("profile", "dataset", "chapter")
+)  # names a cell's class scores
 IS_CURRENT = "is_current"  # a column of rows that were compared with what this version would make them from
 _TEXTS = [name for name in CELL if name != "x"]
 
 
 @dataclass(frozen=True)
 class Rows:
-    """A chapter's rows, and for every group of them, keyed "profile/dataset/seed", what it was made from."""
+    """A chapter's rows, and for every group of them, keyed "profile/dataset/seed", what it was made from.
+
+    by_class: by group, the class scores of its cells (`class_scores`).
+    """
 
     frame: pd.DataFrame
     sidecar: dict[str, dict[str, Any]]
+    by_class: Mapping[str, class_scores.ByCell] = field(default_factory=dict)
 
     def of(self, **wanted: Any) -> pd.DataFrame:
         """The rows whose columns have these values (a list or tuple: one of them).
@@ -70,7 +79,7 @@ class Rows:
         """The rows and the descriptions of one profile and data set; none where there are none."""
         frame = self.frame[(self.frame["profile"] == profile) & (self.frame["dataset"] == dataset)]
         sidecar = {g: about for g, about in self.sidecar.items() if g.rpartition("/")[0] == f"{profile}/{dataset}"}
-        return Rows(frame, sidecar)
+        return Rows(frame, sidecar, self.by_class)
 
     def comparable(self, current: Mapping[str, str] | None = None) -> "Rows":
         """The rows whose case was made alike in all seeds, of rows of one profile and data set.
@@ -98,7 +107,65 @@ class Rows:
             is_current[places] &= current is None or current.get(case["case"]) == case["made"]
         frame = self.frame.assign(**{IS_CURRENT: is_current})[agrees]
         left = set(frame["seed"])
-        return Rows(frame, {group: about for group, about in self.sidecar.items() if _seed_of(group) in left})
+        sidecar = {group: about for group, about in self.sidecar.items() if _seed_of(group) in left}
+        return Rows(frame, sidecar, self.by_class)
+
+    def joined(self, others: Iterable["Rows"]) -> "Rows":
+        """With the other chapters' rows of the same cells, of seeds that are missing here; all of this version.
+
+        A cell is found by what it is, whichever chapter measured it; the rows stand under this chapter's name.
+
+        Args:
+            others: comparable rows of the same profile and data set.
+        """
+        cell = [name for name in CELL if name != "chapter"]
+        frame, by_class = self.frame, {group: dict(cells) for group, cells in self.by_class.items()}
+        for other in others:
+            current = other.frame[other.frame[IS_CURRENT]]
+            # A merge on the columns keeps what stands in both; the seeds that stand here stay as they are.
+            own = frame[cell].drop_duplicates()
+            new = current.merge(own, on=cell).merge(
+                frame[[*cell, "seed"]], on=[*cell, "seed"], how="left", indicator=True
+            )
+            new = new[new["_merge"] == "left_only"].drop(columns="_merge").assign(chapter=self._chapter)
+            frame = pd.concat([frame, new], ignore_index=True) if len(new) else frame
+            for group, cells in other.by_class.items():
+                by_class[group] = {**cells, **by_class.get(group, {})}
+        return Rows(frame, self.sidecar, by_class)
+
+    def measured(self, **wanted: Any) -> Measured:
+        """The value by seed of the one cell that `wanted` picks, with its class scores where all seeds have them.
+
+        Classes that the old model knew and did not know are strata of their own where the split has both.
+
+        Raises:
+            ValueError: as `by_seed`.
+        """
+        values, picked = self.by_seed(**wanted), self.of(**wanted)
+        subset = picked["subset"].iloc[0]
+        found = {int(row["seed"]): self._class_scores(row) for row in picked.to_dict("records")}
+        if any(each is None for each in found.values()):
+            return Measured(values)
+        known = self._known(picked)
+        strata = None if known is None else np.arange(len(next(iter(found.values())).sums)) < known
+        if subset != "all":
+            mask = strata if subset == "known" else ~strata
+            found = {seed: each.subset(mask) for seed, each in found.items()}
+        return Measured(values, found, strata)
+
+    @property
+    def _chapter(self) -> str:
+        return str(self.frame["chapter"].iloc[0]) if len(self.frame) else ""
+
+    def _class_scores(self, row: Mapping[str, Any]) -> ClassScores | None:
+        group = f"{row['profile']}/{row['dataset']}/{row['seed']}"
+        return self.by_class.get(group, {}).get(class_scores.cell_name({**row, "subset": "all"}, CLASS_CELL))
+
+    def _known(self, picked: pd.DataFrame) -> int | None:
+        """How many classes the old model knew, of rows whose split has classes that it did not know."""
+        if picked["split"].iloc[0] != "class-incremental":
+            return None
+        return next((about["known_classes"] for about in self.sidecar.values() if "known_classes" in about), None)
 
     def behaviours(self, **wanted: Any) -> dict[str, int]:
         """The numbers of the behaviours that the rows which `wanted` picks stand on, by name.
@@ -188,7 +255,7 @@ def read(chapter: str, folder: Path | None = None) -> Rows:
     undescribed = set(groups(frame)) - set(sidecar)
     if undescribed:
         raise ValueError(f"{path} has rows of {sorted(undescribed)}, which its sidecar does not describe")
-    return Rows(frame, sidecar)
+    return Rows(frame, sidecar, class_scores.read(path.with_suffix(".classes.npz")))
 
 
 def publish(chapter: str, new: Rows, folder: Path | None = None) -> Path:
@@ -223,6 +290,8 @@ def _merge(path: Path, new: Rows) -> None:
     if len(kept) < len(old.frame):
         _write(path, _text(kept))
     _write(path.with_suffix(".json"), json.dumps(dict(sorted(sidecar.items())), indent=1, sort_keys=True) + "\n")
+    by_class = {group: old.by_class.get(group, {}) for group in groups(kept)} | dict(new.by_class)
+    class_scores.write(path.with_suffix(".classes.npz"), by_class)
     _write(path, _text(frame))
 
 

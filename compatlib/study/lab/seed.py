@@ -35,7 +35,7 @@ class Seed:
 
     def labels(self, split: str) -> np.ndarray:
         """(N,) of the split's test images."""
-        return images.test_images(self.run, split).labels.numpy()
+        return images.images_to_test(self.run, split).labels.numpy()
 
     def masks(self, split: str) -> dict[str, np.ndarray]:
         """Subsets of the split's queries."""

@@ -13,7 +13,7 @@ import torch
 
 from compatlib.study.lab.artifacts import Artifact
 from compatlib.study.lab.cases import Case
-from compatlib.study.lab.images import data_digests
+from compatlib.study.lab.images import data_digests, known_classes
 from compatlib.study.lab.make import behaviours_of, with_ancestors
 from compatlib.study.lab.provenance import device, source_commit, versions
 from compatlib.study.lab.rows import CELL, Rows, read
@@ -70,6 +70,7 @@ def description(
     return {
         "settings": run.model_dump(mode="json", exclude={"seeds", "sweep_seeds"}),
         "data": data_digests(run),
+        "known_classes": known_classes(run),
         "behaviours": {name: number for case in cases for name, number in case.behaviours(run).items()},
         "cases": [described(run, case, rows) for case, rows in zip(cases, records, strict=True)],
         "artifacts": {name: artifact.key for name, (_, artifact) in artifacts.items()},

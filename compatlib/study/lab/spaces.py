@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from compatlib.embedding import embed
-from compatlib.study.lab.images import test_images, training_images
+from compatlib.study.lab.images import images_to_test, training_images
 from compatlib.study.lab.trainables import Base, Trainable, Transformation
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Of(Space):
 
     def vectors(self, seed: "Seed", split: str) -> np.ndarray:
         """(N, d)."""
-        return embed(seed.made(self.what).backbone(self.width), test_images(seed.run, split)).numpy()
+        return embed(seed.made(self.what).backbone(self.width), images_to_test(seed.run, split)).numpy()
 
 
 def of_role(role: str) -> Of:
@@ -107,9 +107,7 @@ class H(Space):
             ValueError: the transformation states none.
         """
         if self.transformation.objective != "fastfill":
-            raise ValueError(
-                f"{self.transformation.name} states no uncertainty; its objective must be 'fastfill'"
-            )
+            raise ValueError(f"{self.transformation.name} states no uncertainty; its objective must be 'fastfill'")
         return self._outcome(seed, split)[1]
 
     def _outcome(self, seed: "Seed", split: str) -> tuple[np.ndarray, ...]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from compatlib.study.publishing.pages import page_metadata
 from compatlib.study.lab.provenance import source_commit
+from compatlib.study.publishing.pages import page_metadata
 from compatlib.study.publishing.reporting import duration_in_words
 from compatlib.study.publishing.runs import Run, book_digest, page_names, page_parts
 

@@ -1,7 +1,6 @@
 """Claims and their verdicts: what a paper states, the rows that speak of it, and what they say."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -10,14 +9,13 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from compatlib.evaluation.statistics import Paired, Verdict, verdict
+from compatlib.evaluation.statistics import Measured, Paired, Verdict, verdict
+from compatlib.study.lab import sidecars
 from compatlib.study.lab.artifacts import REPOSITORY
-from compatlib.study.chapters import bct, fct, problem, sfsc
 from compatlib.study.lab.figures.tables import show
-from compatlib.study.lab.rows import COLUMNS, GROUP, Rows, made_by, read
-from compatlib.study.lab.sidecars import current_versions
+from compatlib.study.lab.rows import COLUMNS, GROUP, IS_CURRENT, Rows, read
+from compatlib.study.publishing.chapters import CHAPTERS, chapter_of
 
-CHAPTERS = {chapter.CHAPTER: chapter for chapter in (problem, bct, fct, sfsc)}
 CLAIMS_FILE = REPOSITORY / "book" / "claims.yml"
 MEASUREMENTS = {
     "direction": (2, 2, "two cells"),
@@ -63,7 +61,7 @@ class Claim(BaseModel):
 
     def cells(self) -> list[dict[str, Any]]:
         """What picks each measurement's rows."""
-        return [{"chapter": self.chapter, **self.shared, **cell} for cell in self.rows]
+        return [{**self.shared, **cell} for cell in self.rows]
 
 
 @dataclass(frozen=True)
@@ -105,19 +103,27 @@ def load(chapter: str | None = None, path: Path = CLAIMS_FILE) -> list[Claim]:
     return [claim for claim in claims if chapter in (None, claim.chapter)]
 
 
-def judge(claim: Claim, measured: Rows, profile: str, dataset: str, current: Mapping[str, Any] | None = None) -> Judged:
-    """The verdict on a claim from the rows of one profile and data set; rows of different ones are never pooled.
+def judge(claim: Claim, measured: Rows) -> Judged:
+    """The verdict on a claim from rows of one profile and data set, made comparable (`Rows.comparable`).
 
     A claim whose rows are missing is not measured; one of whose cells some have more seeds is judged over the seeds
-    that all have. Rows made by different code or settings are not paired either, see `Rows.comparable`, which `current`
-    is for; without it nothing is known to be of an earlier version.
+    that all have. Cells of different versions are paired only where the behaviours that both stand on have equal
+    numbers.
     """
-    own = measured.run(profile, dataset).comparable(current)
-    is_earlier = bool(current) and not all(made_by(about["made_from"], current) for about in own.sidecar.values())
+    runs = sorted({tuple(each) for each in measured.frame[["profile", "dataset"]].to_numpy()})
+    if len(runs) > 1:
+        raise ValueError(f"rows of several profiles or data sets are never pooled: {runs}")
+    profile, dataset = runs[0] if runs else ("", "")
     try:
-        cells = [own.by_seed(**cell) for cell in claim.cells()]
-        cells += [_chance_level(claim, own)] if claim.kind == "at_chance" else []
-        outcome = _verdict(claim, *_of_common_seeds(cells))
+        picked = [measured.of(**cell) for cell in claim.cells()]
+        is_earlier = not all(each[IS_CURRENT].all() for each in picked if IS_CURRENT in each)
+        if is_earlier:
+            _require_pairable(claim, measured)
+        cells = [measured.measured(**cell) for cell in claim.cells()]
+        level = [_chance_level(claim, measured)] if claim.kind == "at_chance" else []
+        cells = _of_common_seeds([*cells, *level])
+        chance = {"chance_level": cells.pop()} if level else {}
+        outcome = verdict(claim.kind, *cells, margin=claim.margin, **chance)
     except ValueError as error:
         if "no row has" not in str(error):
             raise ValueError(f"claim {claim.id}: {error}") from error
@@ -125,16 +131,30 @@ def judge(claim: Claim, measured: Rows, profile: str, dataset: str, current: Map
     return Judged(claim, profile, dataset, outcome, is_earlier)
 
 
-def judge_published(folder: Path | None = None) -> list[Judged]:
+def pool(chapter: str, profile: str, dataset: str) -> Rows:
+    """A chapter's published rows of one profile and data set, with other chapters' seeds of the same cells."""
+    others = [sidecars.published(each, profile, dataset) for name, each in CHAPTERS.items() if name != chapter]
+    return sidecars.published(chapter_of(chapter), profile, dataset).joined(each for each in others if len(each.frame))
+
+
+def judge_published() -> list[Judged]:
     """Verdicts on all claims from the published rows, one for every profile and data set that a chapter has rows of."""
     judged = []
-    for claim in load():
-        published = read(claim.chapter, folder)
-        versions = current_versions(published, CHAPTERS[claim.chapter])
-        judged += [
-            judge(claim, published, *run.split("/"), current=version) for run, version in sorted(versions.items())
-        ] or [Judged(claim, "", "", None)]
+    for chapter in dict.fromkeys(claim.chapter for claim in load()):
+        runs = sorted({group.rpartition("/")[0] for group in read(chapter).sidecar})
+        pools = [pool(chapter, *run.split("/")) for run in runs]
+        for claim in load(chapter):
+            judged += [judge(claim, each) for each in pools] or [Judged(claim, "", "", None)]
     return judged
+
+
+def _require_pairable(claim: Claim, measured: Rows) -> None:
+    """Refuse cells whose common behaviours have different numbers."""
+    found: dict[str, int] = {}
+    for cell in claim.cells():
+        for name, number in measured.behaviours(**cell).items():
+            if found.setdefault(name, number) != number:
+                raise ValueError(f"no row has a partner of its own version: {name!r} differs between the cells")
 
 
 def table(judged: list[Judged]) -> pd.DataFrame:
@@ -161,28 +181,19 @@ def _difference(link: Paired) -> str:
     return mean if math.isnan(link.low) else f"{mean} [{100 * link.low:+.1f}, {100 * link.high:+.1f}]"
 
 
-def _of_common_seeds(cells: list[pd.Series]) -> list[pd.Series]:
+def _of_common_seeds(cells: list[Measured]) -> list[Measured]:
     """The cells' values of the seeds that all of them have: a sweep may be measured for some seeds only."""
-    common = sorted(set.intersection(*(set(cell.index) for cell in cells)))
+    common = sorted(set.intersection(*(set(cell.values) for cell in cells)))
     if not common:
         raise ValueError("no row has a seed in common with the other cells")
-    return [cell[common] for cell in cells]
+    return [cell.of_seeds(common) for cell in cells]
 
 
-def _verdict(claim: Claim, *cells: pd.Series) -> Verdict:
-    """By the claim's kind; *above* is a direction against a bound that is the same for every seed."""
-    if claim.kind == "above":
-        return verdict("direction", *cells, pd.Series(claim.margin, index=cells[0].index))
-    if claim.kind == "at_chance":
-        return verdict(claim.kind, cells[0], margin=claim.margin, chance_level=cells[1])
-    return verdict(claim.kind, *cells, margin=claim.margin)
-
-
-def _chance_level(claim: Claim, own: Rows) -> pd.Series:
+def _chance_level(claim: Claim, own: Rows) -> Measured:
     """The computed chance level of the claim's metric and subset, by seed."""
     (cell,) = claim.cells()
-    wanted = {name: cell[name] for name in ("chapter", "split", "subset", "metric", "distance") if name in cell}
-    return own.by_seed(method="chance", **wanted)
+    wanted = {name: cell[name] for name in ("split", "subset", "metric", "distance") if name in cell}
+    return own.measured(method="chance", **wanted)
 
 
 def overview() -> pd.DataFrame:

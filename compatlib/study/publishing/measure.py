@@ -1,4 +1,4 @@
-"""Measure a chapter and publish it: `python -m compatlib.study.publishing.measure problem --profile study --seeds 0,1,2`.
+"""Measure a chapter and publish it: `python -m compatlib.study.publishing.measure problem --seeds 0,1,2`.
 
 Seed by seed, so that a run which is interrupted keeps what it has: the rows go to `data/published/<chapter>.csv`, what
 they were made from beside it, and the models that a chapter publishes to `data/published/models`.

@@ -16,8 +16,8 @@ import nbformat
 import yaml
 from filelock import FileLock
 
-from compatlib.study.publishing import processes, reporting
 from compatlib.study.lab.provenance import source_commit
+from compatlib.study.publishing import processes, reporting
 from compatlib.study.publishing.runs import ROOT, Run, artifacts_folder, data_folder, page_names, page_parts
 
 # These are texts to every notebook, whatever they look like: "0" is a list of one seed.

@@ -1,14 +1,14 @@
-"""What the README takes from the published rows, a table and a picture: `python -m compatlib.study.publishing.readme`."""
+"""What the README takes from the published rows, a table and a picture."""
 
 import os
 import sys
 from pathlib import Path
 
-from compatlib.study.publishing import claims
-from compatlib.study.lab.artifacts import REPOSITORY
-from compatlib.study.chapters.problem.plan import CHAPTER
 from compatlib.study.chapters.problem.figures import cross_tests
+from compatlib.study.chapters.problem.plan import CHAPTER
+from compatlib.study.lab.artifacts import REPOSITORY
 from compatlib.study.lab.sidecars import published
+from compatlib.study.publishing import claims
 
 PICTURE = REPOSITORY / "book" / "images" / "problem.png"
 README = REPOSITORY / "README.md"

@@ -10,7 +10,15 @@ import pandas as pd
 from compatlib.study.publishing.book import changed_parts, html_metadata
 from compatlib.study.publishing.pages import page_metadata
 from compatlib.study.publishing.reporting import duration_in_words
-from compatlib.study.publishing.runs import ROOT, Run, artifacts_folder, book_digest, data_folder, page_names, profile_dataset
+from compatlib.study.publishing.runs import (
+    ROOT,
+    Run,
+    artifacts_folder,
+    book_digest,
+    data_folder,
+    page_names,
+    profile_dataset,
+)
 
 COLUMNS = ("run", "what", "profile", "dataset", "seeds", "commit", "age", "state")
 

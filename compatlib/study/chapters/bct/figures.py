@@ -8,8 +8,8 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.figure import Figure
 
-from compatlib.study.lab.figures import style
 from compatlib.study.chapters.bct.tables import CROSS, OLD, PLAIN, SELF, SUBSETS, chained, generation_matrix, methods_of
+from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.marks import mark_interval
 from compatlib.study.lab.figures.tables import METRICS
 from compatlib.study.lab.rows import Rows

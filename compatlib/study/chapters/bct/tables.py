@@ -9,8 +9,8 @@ import torch
 from compatlib.evaluation.compatibility import average_accuracy, average_compatibility
 from compatlib.methods.bct import influence_loss, synthesize_classifier
 from compatlib.study.chapters.bct.plan import CHAIN, FORMS, METHODS
-from compatlib.study.lab.changes import CHANGES
 from compatlib.study.chapters.bct.tuning import WEIGHTS as TUNED_WEIGHTS
+from compatlib.study.lab.changes import CHANGES
 from compatlib.study.lab.figures.tables import METRICS, gain, in_percent, points
 from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED

@@ -5,13 +5,13 @@ import pandas as pd
 import torch
 from torch import nn
 
+from compatlib.evaluation.checks import DISTANCES
 from compatlib.methods.fct import fastfill_loss
 from compatlib.study.chapters.fct import trials
 from compatlib.study.chapters.fct.tables import MAIN, PARAGON
 from compatlib.study.lab.figures.tables import METRICS, in_percent, points
-from compatlib.study.lab.rows import Rows
-from compatlib.evaluation.checks import DISTANCES
 from compatlib.study.lab.measures.backfilling import SHARE
+from compatlib.study.lab.rows import Rows
 
 # Of the queries, or of those that such an item answers, at the first cut-off that the trials look at.
 ANSWERS = {
@@ -65,9 +65,7 @@ def order_table(tried: Rows) -> pd.DataFrame:
                 continue
             areas = {metric: tried.by_seed(variant=variant, metric=f"auc {metric}") for metric in ("cmc@1", "map")}
             line = {"recipe of h": recipe, "order": order, "rank 1 (%)": in_percent(areas["cmc@1"])}
-            line["rank 1: against random (points)"] = (
-                "" if order == trials.RANDOM else points(areas["cmc@1"], random)
-            )
+            line["rank 1: against random (points)"] = "" if order == trials.RANDOM else points(areas["cmc@1"], random)
             line["mAP (%)"] = in_percent(areas["map"])
             lines.append(line | {"n": len(random)})
     return pd.DataFrame(lines)

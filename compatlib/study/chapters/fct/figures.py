@@ -7,14 +7,14 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from compatlib.data.images import ImageSet
-from compatlib.study.lab.figures import style
+from compatlib.evaluation.checks import DISTANCES
 from compatlib.study.chapters.fct.backfilling import curves_of
 from compatlib.study.chapters.fct.tables import MAIN, OLD, PARAGON, TESTS
+from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.marks import draw_image, mark_interval
 from compatlib.study.lab.figures.tables import METRICS
-from compatlib.study.lab.rows import Rows
-from compatlib.evaluation.checks import DISTANCES
 from compatlib.study.lab.measures.backfilling import SHARE
+from compatlib.study.lab.rows import Rows
 
 SHOWN = {
     "old / old": OLD,

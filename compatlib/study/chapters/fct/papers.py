@@ -2,12 +2,12 @@
 
 import pandas as pd
 
+from compatlib.evaluation.checks import DISTANCES
+from compatlib.study.chapters.fct.plan import WITH, WITHOUT
 from compatlib.study.chapters.fct.tables import LINKS, MAIN, OLD, PARAGON, cell
 from compatlib.study.lab.figures.papers import Cell, beside
 from compatlib.study.lab.figures.tables import METRICS, points
 from compatlib.study.lab.rows import Rows, paper_values
-from compatlib.evaluation.checks import DISTANCES
-from compatlib.study.chapters.fct.plan import WITH, WITHOUT
 
 _TESTS = (
     ("old / old", {"method": "none", "query": "old", "gallery": "old"}, OLD),

@@ -4,13 +4,13 @@ import itertools
 
 import pandas as pd
 
+from compatlib.evaluation.checks import DISTANCES
 from compatlib.study.chapters.fct import tuning
+from compatlib.study.chapters.fct.plan import ANEW, IN_HALVES, SIZE, WITH, WITHOUT
 from compatlib.study.lab.figures.tables import METRICS, duration, in_percent, points
+from compatlib.study.lab.measures.cost import NEIGHBOURS
 from compatlib.study.lab.rows import Rows
 from compatlib.study.settings import Settings
-from compatlib.evaluation.checks import DISTANCES
-from compatlib.study.chapters.fct.plan import ANEW, IN_HALVES, SIZE, WITH, WITHOUT
-from compatlib.study.lab.measures.cost import NEIGHBOURS
 
 SUBSETS = {"all": "all classes", "known": "classes old knew", "unknown": "classes new to old"}
 MAIN = {"split": "class-incremental", "variant": "", "x_name": ""}

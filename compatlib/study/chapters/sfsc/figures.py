@@ -8,12 +8,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from compatlib.study.lab.figures import style
-from compatlib.study.chapters.sfsc.tables import PLAIN, methods_of, widths_of
-from compatlib.study.lab.figures.tables import METRICS
-from compatlib.study.lab.rows import Rows
 from compatlib.study.chapters.sfsc.plan import FULL, WHOLE_MATRIX
+from compatlib.study.chapters.sfsc.tables import PLAIN, methods_of, widths_of
+from compatlib.study.lab.figures import style
+from compatlib.study.lab.figures.tables import METRICS
 from compatlib.study.lab.measures.gradients import EPOCH
+from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.widths import BCT_S, INDEPENDENT, JOINT, ONE_TO_ONE, SFSC
 
 # Table S1's methods; those of the ablation alone would lie upon them.

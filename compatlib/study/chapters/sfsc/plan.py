@@ -20,7 +20,16 @@ from compatlib.study.lab.measures import (
 )
 from compatlib.study.lab.spaces import Labels, Of
 from compatlib.study.lab.trainables import Base, Narrow, Widths
-from compatlib.study.lab.trainables.widths import APART, BCT_S, INDEPENDENT, METHODS, SFSC, SPLITS, SWITCHABLE, WidthKnobs
+from compatlib.study.lab.trainables.widths import (
+    APART,
+    BCT_S,
+    INDEPENDENT,
+    METHODS,
+    SFSC,
+    SPLITS,
+    SWITCHABLE,
+    WidthKnobs,
+)
 from compatlib.study.settings import Settings, TableKnobs, tables
 
 # S1 is measured for every seed, the others for the sweeps' seeds; S3 to S5 are drawn from what these measure.

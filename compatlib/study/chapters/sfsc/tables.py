@@ -7,12 +7,12 @@ import torch
 
 from compatlib.methods.sfsc import conflict_weights, evidential_loss, uncertainty
 from compatlib.study.chapters.sfsc import trials, tuning
-from compatlib.study.lab.figures.tables import METRICS, duration, in_percent, points
-from compatlib.study.lab.rows import Rows
-from compatlib.study.settings import Settings
 from compatlib.study.chapters.sfsc.plan import FULL, FULL_GALLERY, MEAN, OWN_GALLERIES
+from compatlib.study.lab.figures.tables import METRICS, duration, in_percent, points
 from compatlib.study.lab.measures.gradients import EPOCH
+from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.widths import BCT_S, INDEPENDENT, METHODS, SFSC, SWITCHABLE
+from compatlib.study.settings import Settings
 
 CLOSED = {"split": "closed", "subset": "all"}
 PLAIN = {"variant": "", "x_name": ""}

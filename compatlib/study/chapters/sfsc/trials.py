@@ -78,8 +78,8 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
             space = widths_of(run, trial.method, CLOSED)[FULL]
             place = {"variant": trial.variant, "x_name": "learning rate", "x": trial.rate}
             looked_at = case(space, space, gradients, split=CLOSED, method=trial.method, **place)
-            own = {f"knobs.{name}": value for name, value in {rate_of(trial.method): trial.rate, **trial.values}.items()}
-            yield from under([looked_at], own | changes)
+            own = {rate_of(trial.method): trial.rate, **trial.values}
+            yield from under([looked_at], {f"knobs.{name}": value for name, value in own.items()} | changes)
 
 
 CHAPTER = Chapter("sfsc_trials", Knobs, cases, partial(validation, shortened=3), is_published=False)

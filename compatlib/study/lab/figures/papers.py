@@ -1,12 +1,12 @@
 """The published study beside the papers' numbers, and what the published rows were made from."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import pandas as pd
 
 from compatlib.study.lab.figures.tables import METRICS, in_percent
-from compatlib.study.lab.rows import Rows, made_by, paper_values
+from compatlib.study.lab.rows import Rows, paper_values
 
 
 class Cell(NamedTuple):
@@ -51,32 +51,26 @@ def beside(
     return pd.DataFrame(lines)
 
 
-def provenance_table(published: Rows, current: Mapping[str, Any]) -> pd.DataFrame:
-    """What every seed's published rows were made from, whether by this version, and whether the page shows them.
+def provenance_table(published: Rows, current: Mapping[str, str]) -> pd.DataFrame:
+    """What every seed's published rows were made from, and how many of its cases are of this version.
 
     Args:
-        published: a chapter's published rows.
-        current: settings and code that this version would make them from, by "profile/dataset"
-            (`sidecars.current_versions`). The data's digests are told in the sidecar only: a reader need not have them.
+        published: a chapter's published rows of one profile and data set.
+        current: what this version would make them from, by case (`sidecars.current`). The data's digests are told in
+            the sidecar only: a reader need not have them.
     """
     lines = []
     for group, about in published.sidecar.items():
         run, _, seed = group.rpartition("/")
-        own = current.get(run, {})
-        differing = [part for part, value in own.items() if about["made_from"].get(part) != value]
-        words = ", ".join(part.replace("_", " ") for part in differing) or "unknown"
-        is_current = made_by(about["made_from"], own)
-        shown = published.run(*run.split("/")).comparable(own)
-        minutes = sum(about["training_seconds"].values()) / 60
+        earlier = sum(current.get(case["case"]) != case["made"] for case in about["cases"])
         lines.append(
             {
                 "run": run,
                 "seed": int(seed),
-                "made by": "this version" if is_current else f"an earlier version ({words})",
-                "shown": "yes" if group in shown.sidecar else "no",
+                "of an earlier version": f"{earlier} of {len(about['cases'])} cases" if earlier else "none",
                 "commit": about["commit"] + (", with changes" if about["dirty"] else ""),
                 "trained on": "; ".join(about["trained_on"]),
-                "training (minutes)": f"{minutes:.0f}",
+                "training (minutes)": f"{sum(about['training_seconds'].values()) / 60:.0f}",
             }
         )
     return pd.DataFrame(lines)

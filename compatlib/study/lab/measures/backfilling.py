@@ -6,7 +6,7 @@ import numpy as np
 from scipy.stats import spearmanr
 
 from compatlib.evaluation.compatibility import BackfillingCurve, backfilling_curve
-from compatlib.study.lab.cases import Case, Rows, measure
+from compatlib.study.lab.cases import BY_CLASS, Case, Rows, measure
 from compatlib.study.lab.measures.scores import named
 from compatlib.study.lab.orders import order_of, true_losses
 from compatlib.study.lab.seed import Seed
@@ -32,21 +32,24 @@ def curve(seed: Seed, case: Case) -> Rows:
         for metric, value in named(retrieval).items():
             yield {"subset": "all", "metric": metric, "x_name": SHARE, "x": float(share), "value": value}
     for subset, mask in seed.masks(case.split).items():
-        yield from _areas(found, subset, mask)
+        yield from _areas(seed, case, found, subset, mask)
 
 
-def _areas(curve: BackfillingCurve, subset: str, mask: np.ndarray) -> Rows:
-    scores = [named(retrieval.subset(mask)) for retrieval in curve.retrievals]
+def _areas(seed: Seed, case: Case, curve: BackfillingCurve, subset: str, mask: np.ndarray) -> Rows:
+    scores, labels = [named(retrieval.subset(mask)) for retrieval in curve.retrievals], seed.labels(case.split)
+    classes = curve.area_by_class(labels, int(labels.max()) + 1) if subset == "all" else {}
+    classes = {"map" if name == "mean_average_precision" else name: each for name, each in classes.items()}
     for metric in scores[0]:
         value = float(np.mean([each[metric] for each in scores]))
-        yield {"subset": subset, "metric": f"auc {metric}", "value": value}
+        own = {BY_CLASS: classes[metric]} if classes else {}
+        yield {"subset": subset, "metric": f"auc {metric}", "value": value, **own}
 
 
 @measure("backfilling")
 def curve_area(seed: Seed, case: Case) -> Rows:
     """The means over the curve alone, on all queries."""
     found, order = _curve(seed, case)
-    yield from _areas(found, "all", np.ones(len(order), bool))
+    yield from _areas(seed, case, found, "all", np.ones(len(order), bool))
 
 
 @measure("backfilling")

@@ -3,9 +3,10 @@
 import numpy as np
 
 from compatlib.evaluation import chance as levels
-from compatlib.evaluation.compatibility import negative_flips, transfer_threshold
+from compatlib.evaluation.compatibility import negative_flips, negative_flips_by_class, transfer_threshold
 from compatlib.evaluation.retrieval import Retrieval
-from compatlib.study.lab.cases import Case, Rows, measure
+from compatlib.evaluation.statistics import ClassScores
+from compatlib.study.lab.cases import BY_CLASS, Case, Rows, measure
 from compatlib.study.lab.seed import Seed
 
 FAR = 1e-3
@@ -16,29 +17,44 @@ def named(found: Retrieval | levels.Chance) -> dict[str, float]:
     return {f"cmc@{rank}": share for rank, share in found.cmc.items()} | {"map": found.mean_average_precision}
 
 
+def by_class(seed: Seed, case: Case, test: Retrieval) -> dict[str, ClassScores]:
+    """A test's scores by query class, under the names of rows."""
+    labels = seed.labels(case.split)
+    found = test.by_class(labels, int(labels.max()) + 1)
+    return {"map" if name == "mean_average_precision" else name: each for name, each in found.items()}
+
+
 @measure("retrieval")
 def scores(seed: Seed, case: Case) -> Rows:
-    """Rank 1, rank 5 and mAP on every subset of the queries."""
+    """Rank 1, rank 5 and mAP on every subset of the queries; of all of them by class too."""
     test = seed.test(case.query, case.gallery, case.split, case.distance)
+    classes = by_class(seed, case, test)
     for subset, mask in seed.masks(case.split).items():
         for metric, value in named(test.subset(mask)).items():
-            yield {"subset": subset, "metric": metric, "value": value}
+            own = {BY_CLASS: classes[metric]} if subset == "all" else {}
+            yield {"subset": subset, "metric": metric, "value": value, **own}
 
 
 @measure("retrieval")
 def mean_scores(seed: Seed, case: Case) -> Rows:
     """The scores' means over the case's pairs, on all queries."""
-    found = [named(seed.test(*pair, case.split, case.distance)) for pair in case.pairs]
+    tests = [seed.test(*pair, case.split, case.distance) for pair in case.pairs]
+    found, classes = [named(test) for test in tests], [by_class(seed, case, test) for test in tests]
     for metric in found[0]:
-        yield {"subset": "all", "metric": metric, "value": float(np.mean([each[metric] for each in found]))}
+        sums = np.mean([each[metric].sums for each in classes], axis=0)
+        mean = ClassScores(sums, classes[0][metric].counts)
+        value = float(np.mean([each[metric] for each in found]))
+        yield {"subset": "all", "metric": metric, "value": value, BY_CLASS: mean}
 
 
 @measure("retrieval")
 def rank_1(seed: Seed, case: Case) -> Rows:
     """Rank 1 alone, on every subset of the queries."""
     test = seed.test(case.query, case.gallery, case.split, case.distance)
+    classes = by_class(seed, case, test)["cmc@1"]
     for subset, mask in seed.masks(case.split).items():
-        yield {"subset": subset, "metric": "cmc@1", "value": test.subset(mask).cmc[1]}
+        own = {BY_CLASS: classes} if subset == "all" else {}
+        yield {"subset": subset, "metric": "cmc@1", "value": test.subset(mask).cmc[1], **own}
 
 
 @measure("retrieval")
@@ -54,9 +70,12 @@ def flips(seed: Seed, case: Case) -> Rows:
     before = case.before or case.gallery
     old = seed.test(before, before, case.split, case.distance)
     test = seed.test(case.query, case.gallery, case.split, case.distance)
+    labels = seed.labels(case.split)
+    classes = negative_flips_by_class(old, test, labels, int(labels.max()) + 1)
     for subset, mask in seed.masks(case.split).items():
         value = negative_flips(old.subset(mask), test.subset(mask))
-        yield {"subset": subset, "metric": "negative_flips", "value": value}
+        own = {BY_CLASS: classes} if subset == "all" else {}
+        yield {"subset": subset, "metric": "negative_flips", "value": value, **own}
 
 
 @measure("verification")
@@ -64,9 +83,7 @@ def threshold(seed: Seed, case: Case) -> Rows:
     """A threshold fixed under old/old on all queries, then applied to new/old; rates by subset."""
     labels = seed.labels(case.split)
     old, new = (seed.vectors(space, case.split) for space in (case.gallery, case.query))
-    transfer = transfer_threshold(
-        old, old, new, labels, labels, far=FAR, distance=case.distance, exclude_self=True
-    )
+    transfer = transfer_threshold(old, old, new, labels, labels, far=FAR, distance=case.distance, exclude_self=True)
     for subset, mask in seed.masks(case.split).items():
         selected = transfer.subset(mask)
         for name, rates in (("fixed", selected.fixed), ("transferred", selected.transferred)):

@@ -1,4 +1,4 @@
-"""Side-information: what is stored beside an old embedding, learned on the old images without knowing a future model."""
+"""Side-information: what is stored beside an old embedding, learned on the old images alone."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

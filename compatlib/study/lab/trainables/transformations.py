@@ -82,7 +82,9 @@ class Transformation(Trainable):
         start = self.old if self.side is None else f"{self.old} and {self.side.side} {self.side.dim}"
         # In a chain of updates the side-information is the first model's.
         beside = f" beside {self.side.old}" if self.side is not None and self.side.old != self.old else ""
-        return f"{self.objective} from {start}{beside} to {self.new}" + (" on images" if self.source == "images" else "")
+        return f"{self.objective} from {start}{beside} to {self.new}" + (
+            " on images" if self.source == "images" else ""
+        )
 
     @property
     def parents(self) -> tuple[Trainable, ...]:

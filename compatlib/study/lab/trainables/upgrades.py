@@ -82,6 +82,7 @@ METHODS: dict[str, Method] = {
     "BCT C": _bct("C"),
 }
 INDEPENDENT = "independent"
+OLD = Base("old")
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,7 @@ class Upgrade(RoleModel):
     """
 
     method: str
-    old: Trainable = Base("old")
+    old: Trainable = OLD
     new: str = "new"
     weight: float | None = None
 
@@ -148,6 +149,6 @@ class Upgrade(RoleModel):
         return fit(old=old, weight=self.chosen_weight, **parts, **self.placement(run, seed), **placement)
 
 
-def upgraded(method: str, old: Trainable = Base("old"), new: str = "new", weight: float | None = None) -> Trainable:
+def upgraded(method: str, old: Trainable = OLD, new: str = "new", weight: float | None = None) -> Trainable:
     """The successor by a method; trained `independent`, it is the base model of its role."""
     return Base(new) if method == INDEPENDENT else Upgrade(method, old, new, weight)

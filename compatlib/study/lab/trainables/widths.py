@@ -119,7 +119,9 @@ class Narrow(_OfSplit):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 < self.width < 1:
-            raise ValueError(f"a narrow network has a width in (0, 1), got {self.width}; the full one is the base model")
+            raise ValueError(
+                f"a narrow network has a width in (0, 1), got {self.width}; the full one is the base model"
+            )
 
     @property
     def behaviours(self) -> tuple[str, ...]:

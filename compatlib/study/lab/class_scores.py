@@ -1,0 +1,72 @@
+"""Scores by class, beside the rows: of every cell that is a mean over queries, the sum over each query class.
+
+One compressed file a chapter, `<chapter>.classes.npz`: for every group "profile/dataset/seed" the cells' names, sums
+(cells, classes) and numbers of valid queries (cells, classes). A cell is named by its row's columns, of all queries;
+those of a subset are the sums over its classes.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compatlib.evaluation.statistics import ClassScores
+
+ByCell = Mapping[str, ClassScores]
+_PARTS = ("cells", "sums", "counts")
+
+
+def cell_name(row: Mapping[str, Any], columns: tuple[str, ...]) -> str:
+    """The name of a row's cell: its columns as JSON, an `x` that it lacks as null."""
+    values = {name: row.get(name, "") for name in columns}
+    x = values.get("x", "")
+    values["x"] = None if x == "" or x != x else float(x)
+    return json.dumps(values, sort_keys=True)
+
+
+def read(path: Path) -> dict[str, dict[str, ClassScores]]:
+    """By group, the class scores of every cell; none where there is no file.
+
+    Raises:
+        ValueError: a damaged file.
+    """
+    if not path.exists():
+        return {}
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            groups = sorted({name.rpartition("/")[0] for name in file.files})
+            found = {group: [file[f"{group}/{part}"] for part in _PARTS] for group in groups}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged ({error}); restore it from the repository") from error
+    return {
+        group: {
+            str(cell): ClassScores(own.astype(np.float64), count.astype(np.int64))
+            for cell, own, count in zip(cells, sums, counts, strict=True)
+        }
+        for group, (cells, sums, counts) in found.items()
+    }
+
+
+def write(path: Path, groups: Mapping[str, ByCell]) -> None:
+    """Write the file anew, under a temporary name first."""
+    content = {}
+    for group, cells in sorted(groups.items()):
+        names = sorted(cells)
+        if names:
+            arrays = (
+                np.array(names),
+                np.stack([cells[name].sums for name in names]),
+                np.stack([cells[name].counts for name in names]).astype(np.int32),
+            )
+            content |= {f"{group}/{part}": array for part, array in zip(_PARTS, arrays, strict=True)}
+    if not content:
+        path.unlink(missing_ok=True)
+        return
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        np.savez_compressed(file, **content)
+    os.replace(temporary, path)
