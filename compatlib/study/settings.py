@@ -39,7 +39,10 @@ class Network(_Strict):
 
 
 class Training(_Strict):
-    """The recipe's values as a profile gives them; `compatlib.training.Recipe` checks their ranges."""
+    """The recipe's values as a profile gives them; `compatlib.training.Recipe` checks their ranges.
+
+    logits: whether a classifier's products are taken under autocast, as everything else, or in float32.
+    """
 
     model_config = ConfigDict(allow_inf_nan=False)  # which no comparison with a range refuses
 
@@ -54,10 +57,13 @@ class Training(_Strict):
     precision: Literal["float32", "bfloat16"] = "float32"
     clip_norm: float | None = None
     label_smoothing: float = 0.0
+    warmup_from_zero: bool = True
+    nesterov: bool = True
+    logits: Literal["autocast", "float32"] = "autocast"
 
     def recipe(self) -> Recipe:
         """The recipe of the training loop."""
-        return Recipe(**self.model_dump(exclude={"label_smoothing"}))
+        return Recipe(**self.model_dump(exclude={"label_smoothing", "logits"}))
 
 
 class Knobs(_Strict):

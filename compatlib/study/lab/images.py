@@ -28,26 +28,29 @@ def images(
 
 def training_images(run: Settings) -> Images:
     """The run's training images, all classes; a validation's are those that are not held out."""
-    split = "kept" if run.validation else "train"
-    return images(run.dataset, split, run.classes, run.train_per_class, run.image_size)
+    return _whole(run, "kept" if run.validation else "train")
+
+
+def _whole(run: Settings, split: str) -> Images:
+    per_class = run.test_per_class if split == "test" else run.train_per_class
+    return images(run.dataset, split, run.classes, per_class, run.image_size)
 
 
 def images_to_test(run: Settings, split: str = CLASS_INCREMENTAL) -> ImageSet:
     """Query set and gallery in one: all classes of the run's test images, or the open-set split's own identities.
 
-    A validation's are held-out training images.
+    A validation's are held-out training images, of the open-set split the identities that are kept for it: never an
+    image or a class that is tested on later.
     """
     if split == OPEN_SET:
-        return open_set(run).test
-    if run.validation:
-        return images(run.dataset, "held out", run.classes, run.train_per_class, run.image_size)
-    return images(run.dataset, "test", run.classes, run.test_per_class, run.image_size)
+        return open_set(run).validation if run.validation else open_set(run).test
+    return _whole(run, "held out" if run.validation else "test")
 
 
 @lru_cache(maxsize=1)
 def open_set(run: Settings) -> splits.OpenSetSplit:
     """The run's open-set split: identities to train on, to validate with, and to test on."""
-    return splits.open_set(training_images(run), images_to_test(run))
+    return splits.open_set(*(_whole(run, split) for split in ("train", "test")))
 
 
 def known_classes(run: Settings) -> int:

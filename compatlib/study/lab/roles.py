@@ -137,6 +137,6 @@ def make_backbone(network: Network, images: Images) -> nn.Module:
     return resnet.small_resnet(**values, in_channels=images[0][0].shape[0])
 
 
-def make_classifier(kind: str, dim: int, images: Images) -> nn.Module:
+def make_classifier(kind: str, dim: int, images: Images, recipe: Training) -> nn.Module:
     """An untrained classifier with a row for every label up to the images' highest."""
-    return CLASSIFIERS[kind](dim, int(images.labels.max()) + 1)
+    return CLASSIFIERS[kind](dim, int(images.labels.max()) + 1, full_precision=recipe.logits == "float32")

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from compatlib.evaluation.statistics import Measured, Paired, Verdict, verdict
+from compatlib.evaluation.statistics import NOT_REPRODUCED, REPRODUCED, Measured, Paired, Verdict, holm, verdict
 from compatlib.study.lab import sidecars
 from compatlib.study.lab.artifacts import REPOSITORY
 from compatlib.study.lab.figures.tables import show
@@ -32,13 +33,14 @@ class Claim(BaseModel):
 
     `rows` are the claim's measurements in the order of its kind: a > b (direction), a < b < c… (chain), a and b
     (equivalence), a (at_chance), a > margin (above); each picks one value a seed. `shared` holds what all of them have
-    in common.
+    in common. `whose` the claim is: the paper's own words, our reading of it, or this study's.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     id: str
     paper: str
+    whose: Literal["the paper", "our reading", "this study"]
     statement: str
     where: str
     chapter: str
@@ -165,14 +167,48 @@ def table(judged: list[Judged]) -> pd.DataFrame:
 def _line(each: Judged) -> dict[str, str]:
     measured_on = f"{each.dataset} ({each.profile})" if each.profile else ""
     measured_on += ", by an earlier version" if each.is_earlier else ""
-    line = {"claim": each.claim.statement, "paper": each.claim.paper, "measured on": measured_on}
+    claim = each.claim
+    paper = claim.paper if claim.whose != "our reading" else f"{claim.paper} (our reading)"
+    line = {"claim": claim.statement, "paper": paper, "measured on": measured_on}
     if each.verdict is None:
-        return line | {"n": "0", "difference (points)": "", "verdict": "not measured"}
+        return line | {"n": "0", "difference (points)": "", "chance of": "", "verdict": "not measured"}
+    links = each.verdict.links
     return line | {
-        "n": str(min(link.n for link in each.verdict.links)),
-        "difference (points)": "; ".join(map(_difference, each.verdict.links)),
+        "n": str(min(link.n for link in links)),
+        "difference (points)": "; ".join(map(_difference, links)),
+        "chance of": " and ".join(min((link.sources for link in links), key=len)),
         "verdict": each.verdict.outcome,
     }
+
+
+def counted(judged: list[Judged]) -> pd.DataFrame:
+    """Verdicts by chapter: how many different claims were measured and decided, and what chance alone would do.
+
+    Claims whose differences are equal seed by seed count once. `by chance`: so many at most would be reproduced if none
+    were true. `after Holm`: decided claims that stand after Holm's correction over the chapter's.
+    """
+    lines = []
+    for chapter in dict.fromkeys(each.claim.chapter for each in judged):
+        own = {_links(each.verdict): each.verdict for each in judged if each.claim.chapter == chapter and each.verdict}
+        decided = [each.outcome in (REPRODUCED, NOT_REPRODUCED) for each in own.values()]
+        stands = holm([each.p_value for each in own.values()]) if own else np.zeros(0, bool)
+        lines.append(
+            {
+                "chapter": chapter,
+                "claims": sum(each.claim.chapter == chapter for each in judged),
+                "different claims measured": len(own),
+                "decided": sum(decided),
+                "reproduced": sum(each.outcome == REPRODUCED for each in own.values()),
+                "by chance, at most": f"{0.025 * len(own):.1f}",
+                "after Holm": int((stands & np.array(decided, bool)).sum()),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _links(verdict: Verdict) -> tuple:
+    """What makes a claim's numbers its own: its kind and margin, and the differences of every link by seed."""
+    return verdict.kind, verdict.margin, tuple(tuple(link.differences.items()) for link in verdict.links)
 
 
 def _difference(link: Paired) -> str:

@@ -159,7 +159,8 @@ class RoleModel(Trainable):
 
     def new_classifier(self, run: Settings, seed: int) -> nn.Module:
         """The role's classifier, untrained."""
-        make = partial(make_classifier, role_of(self.base_role).classifier, self.network(run).dim, self.images(run))
+        kind, dim = role_of(self.base_role).classifier, self.network(run).dim
+        make = partial(make_classifier, kind, dim, self.images(run), self.recipe(run))
         return initialised(make, seed, f"{self.base_role} classifier")
 
     def placement(self, run: Settings, seed: int) -> dict[str, Any]:

@@ -95,7 +95,7 @@ class Side(Trainable):
         augment = partial(crop_and_flip, **crop)
         if self.side == "autoencoder":
             return side_information.fit_autoencoder(parts, augment=augment, **common)
-        make = partial(make_classifier, "linear", self.dim, images)
+        make = partial(make_classifier, "linear", self.dim, images, self.recipe(run))
         classifier = initialised(make, seed, f"{self.stream} classifier")
         smoothing = run.training.label_smoothing
         return independent.fit(parts, classifier, augment=augment, label_smoothing=smoothing, **common)
