@@ -35,7 +35,7 @@ help:
 	@echo "make notebooks  execute the notebooks on profile smoke and store their outputs, the README's table too: NAME=problem"
 	@echo "make rows       measure a chapter seed by seed and publish its rows: NAME=problem PROFILE=study SEEDS=0,1,2"
 	@echo "make verify     measure published rows again from the published models: NAME=bct SEED=0, ALL=1 all, TRAIN=1 one model anew"
-	@echo "make bench      measure against the bounds: NAME=retrieval for one"
+	@echo "make bench      measure against the bounds: NAME=evaluation for one: data, evaluation, gallery, sfsc, training"
 	@echo "make clean      remove what builds have written; trained models and data are kept"
 	@echo "make distclean  remove trained models, downloaded data and the environment too"
 	@echo "make env        make or mend the environment .venv: PYTHON=/path/to/python3.11"

@@ -30,8 +30,12 @@ class Space:
         return ()
 
     def vectors(self, seed: "Seed", split: str) -> np.ndarray:
-        """(N, d); asked for through `Seed.vectors`, which keeps them."""
-        raise NotImplementedError
+        """(N, d); asked for through `Seed.vectors`, which keeps them.
+
+        Raises:
+            ValueError: a space that has none by itself.
+        """
+        raise ValueError(f"{type(self).__name__} has no vectors by itself; ask for those that it is made of")
 
     def labels(self, seed: "Seed", split: str) -> np.ndarray:
         """(N,) of its items."""

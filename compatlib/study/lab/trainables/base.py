@@ -1,5 +1,6 @@
 """What every trainable is, and the simplest: a base model of a role, trained apart."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -30,7 +31,7 @@ DEFAULTS: dict[str, Any] = {
 }
 
 
-class Trainable:
+class Trainable(ABC):
     """Something that can be trained; a subclass is a frozen dataclass.
 
     kind: what a key calls it. behaviours: those that decide it, roots of `behaviours.versions`. is_published: whether a
@@ -42,31 +43,32 @@ class Trainable:
     is_published: ClassVar[bool] = True
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """For people, progress and files; not part of a key."""
-        raise NotImplementedError
 
     @property
     def parents(self) -> "tuple[Trainable, ...]":
         """What it is made from, in the order in which `fit` takes them."""
         return ()
 
+    @abstractmethod
     def settings(self, run: Settings) -> dict[str, Any]:
         """All that was chosen, defaults included, but for seed and parents (JSON-able)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def images(self, run: Settings) -> Images:
         """What it is trained on."""
-        raise NotImplementedError
 
+    @abstractmethod
     def work(self, run: Settings) -> float:
         """How much there is to do: images times epochs through the run's own network (a guess)."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build(self, run: Settings, seed: int) -> nn.Module:
         """Untrained, from its own streams; its state is what is kept."""
-        raise NotImplementedError
 
+    @abstractmethod
     def fit(self, run: Settings, seed: int, parts: nn.Module, parents: Sequence[Any], **placement: Any) -> Fit:
         """Train what `build` gave.
 
@@ -77,11 +79,10 @@ class Trainable:
             parents: `make.Made`, one for each of `parents`.
             **placement: `checkpoint` and `report`, as `training.fit`.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def backbone(self, parts: nn.Module, width: float = 1.0) -> nn.Module:
         """Images → (N, d), of the trained parts; of several widths, the stand-alone sub-model of one."""
-        raise NotImplementedError
 
     def stage(self) -> int:
         """How many trainings must come before: 0 where there is no parent."""
@@ -112,9 +113,9 @@ class RoleModel(Trainable):
     kind = "model"
 
     @property
+    @abstractmethod
     def base_role(self) -> str:
         """The role's name."""
-        raise NotImplementedError
 
     def images(self, run: Settings) -> Images:
         """The role's share of the training images."""
