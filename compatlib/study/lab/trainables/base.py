@@ -80,9 +80,13 @@ class Trainable(ABC):
             **placement: `checkpoint` and `report`, as `training.fit`.
         """
 
-    @abstractmethod
     def backbone(self, parts: nn.Module, width: float = 1.0) -> nn.Module:
-        """Images → (N, d), of the trained parts; of several widths, the stand-alone sub-model of one."""
+        """Images → (N, d), of the trained parts; of several widths, the stand-alone sub-model of one.
+
+        Raises:
+            ValueError: it embeds no images.
+        """
+        raise ValueError(f"{self.name} embeds no images; take the vectors that it transforms")
 
     def stage(self) -> int:
         """How many trainings must come before: 0 where there is no parent."""
