@@ -129,4 +129,5 @@ def artifacts(seed: Seed, cases: Iterable[Case]) -> dict[str, tuple[Trainable, A
 
 def changes_in_words(changes: Mapping[str, object]) -> str:
     """For names: ", views 2"; empty without changes."""
-    return "".join(f", {name.removeprefix('knobs.')} {value:g}" for name, value in changes.items())
+    values = {name: value if isinstance(value, bool | str) else f"{value:g}" for name, value in changes.items()}
+    return "".join(f", {name.removeprefix('knobs.')} {value}" for name, value in values.items())
