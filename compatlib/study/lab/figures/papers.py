@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from compatlib.study.lab import sidecars
+from compatlib.study.lab.experiment import Chapter
 from compatlib.study.lab.figures.cells import METRICS, pair
 from compatlib.study.lab.figures.columns import level
-from compatlib.study.lab.rows import Rows, paper_values
+from compatlib.study.lab.rows import Rows, paper_values, read
 
 # Settings and sources of `data/paper_values.csv`.
 CIFAR = {"dataset": "CIFAR-100", "setting": "50->100 classes"}
@@ -106,6 +108,12 @@ def provenance_table(published: Rows, current: Mapping[str, str]) -> pd.DataFram
             }
         )
     return pd.DataFrame(lines)
+
+
+def made_from(chapter: Chapter, profile: str, dataset: str) -> pd.DataFrame:
+    """What a chapter's published rows of one profile and data set were made from, held against this version."""
+    published = read(chapter.name).run(profile, dataset)
+    return provenance_table(published, sidecars.current(chapter, published, profile, dataset))
 
 
 def _only(found: pd.DataFrame) -> str:
