@@ -4,35 +4,19 @@ from collections.abc import Iterator
 
 from compatlib.study.chapters.bct.plan import CHAIN
 from compatlib.study.chapters.bct.tables import PLAIN
-from compatlib.study.lab.figures.papers import (
-    APART,
-    BT2,
-    CIFAR,
-    IMAGENET,
-    OLD,
-    PARAGON,
-    Cell,
-    Comparison,
-    Test,
-    cells_of,
-)
+from compatlib.study.lab.figures import papers
 
-_BT2: tuple[Test, ...] = (
-    OLD,
-    APART,
+_BT2: tuple[papers.Test, ...] = (
+    papers.OLD,
+    papers.APART,
     ("new / old, BCT (ours: form A)", "BCT", "BCT A", "new", "old"),
     ("new / old, BCT (ours: form C)", "BCT", "BCT C", "new", "old"),
     ("new / new, BCT (ours: form A)", "BCT", "BCT A", "new", "new"),
     ("new / new, BCT (ours: form C)", "BCT", "BCT C", "new", "new"),
-    PARAGON,
+    papers.PARAGON,
 )
-# Given for CIFAR-100 alone.
-_BT2_ITSELF: tuple[Test, ...] = (
-    ("new / old, BT2 itself (not run here)", "BT2", "", "new", "old"),
-    ("new / new, BT2 itself (not run here)", "BT2", "", "new", "new"),
-)
-_OPENBCT: tuple[Test, ...] = (
-    OLD,
+_OPENBCT: tuple[papers.Test, ...] = (
+    papers.OLD,
     ("new / old, BCT (form A)", "BCT", "BCT A", "new", "old"),
     ("new / old, BCT, normalised classifier (not run here)", "BCT normalised classifier", "", "new", "old"),
     ("new / old, L2 alone", "L2", "L2", "new", "old"),
@@ -42,7 +26,7 @@ _OPENBCT: tuple[Test, ...] = (
     ("new / new, L2 alone", "L2", "L2", "new", "new"),
     ("new / new, triplet", "triplet", "triplet, raw", "new", "new"),
     ("new / new, contrastive", "contrastive", "contrastive", "new", "new"),
-    PARAGON,
+    papers.PARAGON,
 )
 # What is given for Places-365.
 _PLACES = tuple(test for test in _OPENBCT if test[1] in ("none", "BCT", "paragon"))
@@ -50,7 +34,7 @@ _PLACES = tuple(test for test in _OPENBCT if test[1] in ("none", "BCT", "paragon
 _NETWORKS = dict(zip(("AlexNet", "VGG", "ResNet-50", "ViT"), (*CHAIN, ""), strict=True))
 
 
-def _chain() -> Iterator[Cell]:
+def _chain() -> Iterator[papers.Cell]:
     """The models trained apart, then what each generation finds in its own gallery and in older ones."""
     names = list(_NETWORKS)
     apart = [("independent", "independent", name, name) for name in names]
@@ -60,15 +44,15 @@ def _chain() -> Iterator[Cell]:
         words = f"{names.index(query) + 1} / {names.index(gallery) + 1}, {how} ({query} / {gallery})"
         test = (words, paper, ours if _NETWORKS[query] else "", query, gallery)
         own = {"query_model": _NETWORKS[query], "gallery_model": _NETWORKS[gallery]}
-        yield from cells_of([test], **PLAIN | {"split": "three generations"} | own)
+        yield from papers.cells_of([test], **PLAIN | {"split": "three generations"} | own)
 
 
 # The same setting as ours; of the other data sets orders may be compared, levels not.
-BT2_CIFAR = Comparison(cells_of(_BT2 + _BT2_ITSELF, **PLAIN), (BT2,), CIFAR)
-BT2_IMAGENET = Comparison(cells_of(_BT2, **PLAIN), (BT2,), IMAGENET)
-BT2_CHAIN = Comparison(
-    list(_chain()), (BT2,), {**IMAGENET, "setting": "chain of four generations"}, {"cmc@1": "rank 1"}
+BT2_CIFAR = papers.Comparison(papers.cells_of(_BT2 + papers.BT2_ITSELF, **PLAIN), (papers.BT2,), papers.CIFAR)
+BT2_IMAGENET = papers.Comparison(papers.cells_of(_BT2, **PLAIN), (papers.BT2,), papers.IMAGENET)
+BT2_CHAIN = papers.Comparison(
+    list(_chain()), (papers.BT2,), {**papers.IMAGENET, "setting": "chain of four generations"}, {"cmc@1": "rank 1"}
 )
 _OPEN, _HALVES = ("openBCT", "YantaoShen/openBCT README"), {"setting": "50 %->100 % of the data; R18->R50"}
-OPENBCT_IMAGENET = Comparison(cells_of(_OPENBCT, **PLAIN), (_OPEN,), {**IMAGENET, **_HALVES})
-OPENBCT_PLACES = Comparison(cells_of(_PLACES, **PLAIN), (_OPEN,), {"dataset": "Places-365", **_HALVES})
+OPENBCT_IMAGENET = papers.Comparison(papers.cells_of(_OPENBCT, **PLAIN), (_OPEN,), {**papers.IMAGENET, **_HALVES})
+OPENBCT_PLACES = papers.Comparison(papers.cells_of(_PLACES, **PLAIN), (_OPEN,), {"dataset": "Places-365", **_HALVES})

@@ -111,7 +111,7 @@ def rows_table(measured: Rows) -> pd.DataFrame:
     for first, second in ((real, real), (made, made), (real, made)):
         title = f"cosine, {first.split()[0]} and {second.split()[0]}"
         columns[title] = mean("{:+.2f}", **pair(first, second), metric="cosine")
-    return table(measured, by("form", "method", {f"BCT {form}": form for form in "BC"}), columns, **PLAIN)
+    return table(measured, each("form", {form: {"method": f"BCT {form}"} for form in "BC"}), columns, **PLAIN)
 
 
 def changes_table(measured: Rows) -> pd.DataFrame:

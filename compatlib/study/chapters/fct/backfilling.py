@@ -117,7 +117,7 @@ def correlation_table(tried: Rows) -> pd.DataFrame:
         "s and the true loss": mean("{:.2f}"),
         "lowest and highest seed": Column(({},), _range),
     }
-    return table(tried, by("recipe of h", "variant", list(trials.RECIPES)), columns, metric="rank correlation")
+    return table(tried, by("recipe of h", "variant", trials.RECIPES), columns, metric="rank correlation")
 
 
 def worked_example() -> pd.DataFrame:

@@ -9,38 +9,22 @@ from compatlib.study.chapters.fct.tables import LINKS, MAIN
 from compatlib.study.lab.figures import papers
 from compatlib.study.lab.figures.cells import METRICS
 from compatlib.study.lab.figures.columns import difference
-from compatlib.study.lab.figures.papers import (
-    APART,
-    BT2,
-    CIFAR,
-    IMAGENET,
-    OLD,
-    PARAGON,
-    Cell,
-    Comparison,
-    Test,
-    cells_of,
-)
 from compatlib.study.lab.figures.tables import by, crossed, table
 from compatlib.study.lab.rows import Rows, paper_values
 
-_TESTS: tuple[Test, ...] = (
-    OLD,
+_TESTS: tuple[papers.Test, ...] = (
+    papers.OLD,
     ("new / h(old), without side-information", "FCT no side-information", WITHOUT, "new", "h(old)"),
     ("new / h(old), with side-information", "FCT", WITH, "new", "h(old)"),
-    PARAGON,
+    papers.PARAGON,
 )
-_BT2: tuple[Test, ...] = (
-    OLD,
-    APART,
+_BT2: tuple[papers.Test, ...] = (
+    papers.OLD,
+    papers.APART,
     ("new / old, BCT (ours: form A)", "BCT", "BCT A", "new", "old"),
     ("new / h(old), with side-information", "", WITH, "new", "h(old)"),
     ("new / new, BCT (ours: form A)", "BCT", "BCT A", "new", "new"),
-    PARAGON,
-)
-_BT2_ITSELF: tuple[Test, ...] = (
-    ("new / old, BT2 (not run here)", "BT2", "", "new", "old"),
-    ("new / new, BT2 (not run here)", "BT2", "", "new", "new"),
+    papers.PARAGON,
 )
 _CURVES = (
     ("FCT, random order", "FCT random order", "FCT", "random"),
@@ -49,10 +33,10 @@ _CURVES = (
 _NOTES = {"without": "no side-information", "with": "side-information"}
 
 
-def _curves(*sides: str) -> list[Cell]:
+def _curves(*sides: str) -> list[papers.Cell]:
     """Areas under the backfilling curve, without or with side-information, as FastFill has them."""
     return [
-        Cell(
+        papers.Cell(
             f"{words}, {side}" if len(sides) > 1 else words,
             {"method": paper, "query": "new", "gallery": "mixed", "note": _NOTES[side]},
             curve_cell(method, order, f"{side} side-information") | {"subset": "all", "distance": "euclidean"},
@@ -63,14 +47,20 @@ def _curves(*sides: str) -> list[Cell]:
 
 
 # The same setting as ours; of ImageNet orders may be compared, levels not.
-FCT_CIFAR = Comparison(cells_of(_TESTS, **MAIN, distance="euclidean"), (papers.FCT_2023, papers.FCT_2022), CIFAR)
-FCT_IMAGENET = Comparison(cells_of(_TESTS, **MAIN, distance="euclidean"), (papers.FCT_2023,), IMAGENET)
-BT2_CIFAR = Comparison(cells_of(_BT2 + _BT2_ITSELF, **MAIN, distance="cosine"), (BT2,), CIFAR)
-BT2_IMAGENET = Comparison(cells_of(_BT2, **MAIN, distance="cosine"), (BT2,), IMAGENET)
+FCT_CIFAR = papers.Comparison(
+    papers.cells_of(_TESTS, **MAIN, distance="euclidean"), (papers.FCT_2023, papers.FCT_2022), papers.CIFAR
+)
+FCT_IMAGENET = papers.Comparison(
+    papers.cells_of(_TESTS, **MAIN, distance="euclidean"), (papers.FCT_2023,), papers.IMAGENET
+)
+BT2_CIFAR = papers.Comparison(
+    papers.cells_of(_BT2 + papers.BT2_ITSELF, **MAIN, distance="cosine"), (papers.BT2,), papers.CIFAR
+)
+BT2_IMAGENET = papers.Comparison(papers.cells_of(_BT2, **MAIN, distance="cosine"), (papers.BT2,), papers.IMAGENET)
 _FASTFILL = ("FastFill", "apple/ml-fct README 2023")
 _AREAS = {f"auc {metric}": words for metric, words in METRICS.items()}
-FASTFILL_CIFAR = Comparison(_curves("without"), (_FASTFILL,), CIFAR, _AREAS)
-FASTFILL_IMAGENET = Comparison(_curves("without", "with"), (_FASTFILL,), IMAGENET, _AREAS)
+FASTFILL_CIFAR = papers.Comparison(_curves("without"), (_FASTFILL,), papers.CIFAR, _AREAS)
+FASTFILL_IMAGENET = papers.Comparison(_curves("without", "with"), (_FASTFILL,), papers.IMAGENET, _AREAS)
 
 
 def gain_table(published: Rows) -> pd.DataFrame:
@@ -79,7 +69,7 @@ def gain_table(published: Rows) -> pd.DataFrame:
     quoted = quoted[(quoted["paper"] == "FCT") & (quoted["kind"] == "gain over BCT")]
     names = ["from", "data set", "score", "FCT − BCT (points)", "n"]
     lines = [("FCT, abstract", line.dataset, line.metric, f"{line.value:+.1f}", "") for line in quoted.itertuples()]
-    scores = crossed(by("distance", "distance", DISTANCES), by("score", "metric", METRICS))
+    scores = crossed(by("distance", "distance", DISTANCES), by("score", "metric", METRICS, METRICS))
     ours = table(published, scores, {"gained": difference(*LINKS["with − BCT"])}, **MAIN, subset="all")
     lines += [
         ("this study", "CIFAR-100", f"{line.score}, {line.distance}", line.gained, line.n) for line in ours.itertuples()

@@ -60,7 +60,7 @@ def result_table(measured: Rows) -> pd.DataFrame:
 
 def link_table(measured: Rows) -> pd.DataFrame:
     """The paper's order link by link, by subset of the queries: paired differences over seeds, in points."""
-    lines = crossed(DISTANCE_LINES, BY_SUBSET, by("score", "metric", RANK_1_AND_MAP))
+    lines = crossed(DISTANCE_LINES, BY_SUBSET, by("score", "metric", RANK_1_AND_MAP, METRICS))
     return table(measured, lines, {f"{title} (points)": difference(*link) for title, link in LINKS.items()}, **MAIN)
 
 
@@ -85,7 +85,7 @@ def flip_table(measured: Rows) -> pd.DataFrame:
         for subset, words in SUBSETS.items()
     }
     columns["most popular item (%)"] = level(subset="all", metric="top_share")
-    lines = crossed(by("new / h(old)", "method", methods), DISTANCE_LINES)
+    lines = crossed(by("new / h(old)", "method", methods, methods), DISTANCE_LINES)
     return table(measured, lines, columns, **MAIN, **NEW_ON_H)
 
 

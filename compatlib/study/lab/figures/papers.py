@@ -23,6 +23,10 @@ Test = tuple[str, str, str, str, str]
 OLD: Test = ("old / old", "none", "independent", "old", "old")
 APART: Test = ("new / old, independent", "independent", "independent", "new", "old")
 PARAGON: Test = ("new / new, paragon", "paragon", "independent", "new", "new")
+BT2_ITSELF: tuple[Test, ...] = tuple(
+    (f"{query} / {gallery}, BT2 itself (not run here)", "BT2", "", query, gallery)
+    for query, gallery in (("new", "old"), ("new", "new"))
+)  # given for CIFAR-100 alone
 
 
 class Cell(NamedTuple):

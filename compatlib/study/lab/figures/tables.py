@@ -25,10 +25,9 @@ def each(title: str, picks: Mapping[str, Picks]) -> list[Line]:
     return [({title: words}, picked) for words, picked in picks.items()]
 
 
-def by(title: str, column: str, names: Iterable[str] | Mapping[str, str]) -> list[Line]:
-    """Lines by a column's values, which stand for themselves or are mapped to words."""
-    words = names if isinstance(names, Mapping) else {name: name for name in names}
-    return each(title, {words[name]: {column: name} for name in words})
+def by(title: str, column: str, names: Iterable[str], words: Mapping[str, str] | None = None) -> list[Line]:
+    """Lines by a column's values, which stand for themselves or for what `words` calls them."""
+    return each(title, {(words or {}).get(name, name): {column: name} for name in names})
 
 
 def crossed(*sides: Iterable[Line]) -> list[Line]:
@@ -39,7 +38,7 @@ def crossed(*sides: Iterable[Line]) -> list[Line]:
     ]
 
 
-BY_SUBSET = by("queries", "subset", SUBSETS)
+BY_SUBSET = by("queries", "subset", SUBSETS, SUBSETS)
 
 
 def table(
