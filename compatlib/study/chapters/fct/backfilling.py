@@ -1,18 +1,20 @@
 """Tables of the chapter *FCT* about backfilling, from its rows, and FastFill's worked example."""
 
-import numpy as np
 import pandas as pd
 import torch
 from torch import nn
 
-from compatlib.evaluation.checks import DISTANCES
+from compatlib.evaluation.statistics import Measured
 from compatlib.methods.fct import fastfill_loss
 from compatlib.study.chapters.fct import trials
-from compatlib.study.chapters.fct.tables import MAIN, PARAGON
-from compatlib.study.lab.figures.tables import METRICS, in_percent, points
+from compatlib.study.chapters.fct.tables import DISTANCE_LINES, MAIN, PARAGON, by_distance
+from compatlib.study.lab.figures.cells import RANK_1_AND_MAP
+from compatlib.study.lab.figures.columns import Column, difference, level, levels, mean
+from compatlib.study.lab.figures.tables import Line, by, crossed, table
 from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.rows import Rows
 
+ORDERS = ("random", "uncertainty", "distance")
 # Of the queries, or of those that such an item answers, at the first cut-off that the trials look at.
 ANSWERS = {
     "classes begun": "classes that are begun",
@@ -27,10 +29,26 @@ def curves_of(measured: Rows) -> list[tuple[str, str, str]]:
     if "mixed" not in set(measured.frame["gallery_model"]):
         return []
     found = measured.of(gallery_model="mixed", metric="auc cmc@1", subset="all")
-    pairs = list(dict.fromkeys(zip(found["method"], found["variant"], strict=True)))
-    curves = [(method, *variant.split(" order, ")) for method, variant in pairs]
-    orders = {"random": 0, "uncertainty": 1, "distance": 2}
-    return sorted(curves, key=lambda curve: (curve[2] == "with side-information", curve[0], orders[curve[1]]))
+    curves = {
+        (method, *variant.split(" order, ")) for method, variant in zip(found["method"], found["variant"], strict=True)
+    }
+    return sorted(curves, key=lambda curve: (curve[2] == "with side-information", curve[0], ORDERS.index(curve[1])))
+
+
+def curve_cell(method: str, order: str, beside: str) -> dict[str, str]:
+    """What picks a curve's rows, its area's too."""
+    return {"gallery_model": "mixed", "method": method, "variant": f"{order} order, {beside}"}
+
+
+def _lines(measured: Rows) -> list[Line]:
+    """A line for every curve."""
+    return [
+        (
+            {"side-information": beside.partition(" ")[0], "h of": method, "order": order},
+            curve_cell(method, order, beside),
+        )
+        for method, order, beside in curves_of(measured)
+    ]
 
 
 def area_table(measured: Rows, subset: str = "all") -> pd.DataFrame:
@@ -38,60 +56,8 @@ def area_table(measured: Rows, subset: str = "all") -> pd.DataFrame:
 
     subset: `all`, or the queries of classes that the old model knew (`known`) or did not (`unknown`).
     """
-    lines = []
-    for method, order, beside in curves_of(measured):
-        line = {"side-information": beside.partition(" ")[0], "h of": method, "order": order}
-        for distance in DISTANCES:
-            for metric in ("cmc@1", "map"):
-                place = {"gallery_model": "mixed", "method": method, "variant": f"{order} order, {beside}"}
-                where = {**place, "subset": subset, "metric": f"auc {metric}", "distance": distance}
-                values = measured.by_seed(**where)
-                line[f"{distance}: {METRICS[metric]} (%)"] = in_percent(values)
-        lines.append(line | {"n": len(values)})
-    return pd.DataFrame(lines)
-
-
-def order_table(tried: Rows) -> pd.DataFrame:
-    """Every order of the trials around F5: its areas, against the random order's of the same recipe.
-
-    tried: rows of the chapter's trials.
-    """
-    lines, measured = [], set(tried.frame["variant"])
-    for recipe in trials.RECIPES:
-        variants = {order: f"{order} order, {recipe} recipe" for order in trials.ORDERS}
-        random = tried.by_seed(variant=variants[trials.RANDOM], metric="auc cmc@1")
-        for order, variant in variants.items():
-            if variant not in measured:
-                continue
-            areas = {metric: tried.by_seed(variant=variant, metric=f"auc {metric}") for metric in ("cmc@1", "map")}
-            line = {"recipe of h": recipe, "order": order, "rank 1 (%)": in_percent(areas["cmc@1"])}
-            line["rank 1: against random (points)"] = "" if order == trials.RANDOM else points(areas["cmc@1"], random)
-            line["mAP (%)"] = in_percent(areas["map"])
-            lines.append(line | {"n": len(random)})
-    return pd.DataFrame(lines)
-
-
-def answer_table(tried: Rows) -> pd.DataFrame:
-    """Which items answer at rank 1, by order, where about a quarter is embedded again; with the study's recipe."""
-    lines = []
-    for order in trials.ORDERS:
-        where = {"variant": f"{order} order, {next(iter(trials.RECIPES))} recipe"}
-        looked_at = tried.of(**where, metric="classes begun")["x"].min()
-        line = {"order": order}
-        for metric, title in ANSWERS.items():
-            line[f"{title} (%)"] = in_percent(tried.by_seed(**where, metric=metric, x=looked_at))
-        lines.append(line)
-    return pd.DataFrame(lines)
-
-
-def correlation_table(tried: Rows) -> pd.DataFrame:
-    """How well FastFill's s ranks the items by the loss that they have: Spearman's coefficient over test images."""
-    lines = []
-    for recipe in trials.RECIPES:
-        found = tried.by_seed(variant=recipe, metric="rank correlation")
-        line = {"recipe of h": recipe, "s and the true loss": f"{found.mean():.2f}", "n": len(found)}
-        lines.append(line | {"lowest and highest seed": f"{found.min():.2f} to {found.max():.2f}"})
-    return pd.DataFrame(lines)
+    areas = {f"auc {metric}": words for metric, words in RANK_1_AND_MAP.items()}
+    return table(measured, _lines(measured), by_distance(areas), subset=subset)
 
 
 def start_table(measured: Rows) -> pd.DataFrame:
@@ -99,20 +65,59 @@ def start_table(measured: Rows) -> pd.DataFrame:
 
     In percent, and in points paired by seed: the transformed gallery's score − new/new's.
     """
-    lines = []
-    for method, order, beside in curves_of(measured):
-        if order != "random":  # every order begins with the same gallery
-            continue
-        place = {"gallery_model": "mixed", "method": method, "variant": f"{order} order, {beside}", "x_name": SHARE}
-        for distance in DISTANCES:
-            line = {"side-information": beside.partition(" ")[0], "h of": method, "distance": distance}
-            for metric in ("cmc@1", "map"):
-                where = {"subset": "all", "metric": metric, "distance": distance}
-                start, new = measured.by_seed(**place, **where, x=0), measured.by_seed(**MAIN, **PARAGON, **where)
-                line[f"{METRICS[metric]} (%)"] = in_percent(start)
-                line[f"{METRICS[metric]}: start − new / new (points)"] = points(start, new[start.index])
-            lines.append(line | {"n": len(start)})
-    return pd.DataFrame(lines)
+    lines = [
+        ({title: word for title, word in words.items() if title != "order"}, picks)
+        for words, picks in _lines(measured)
+        if words["order"] == "random"  # every order begins with the same gallery
+    ]
+    columns = {}
+    for metric, words in RANK_1_AND_MAP.items():
+        start, new = {"metric": metric, "x_name": SHARE, "x": 0.0}, {"metric": metric, "x": None, **MAIN, **PARAGON}
+        columns[f"{words} (%)"] = level(**start)
+        columns[f"{words}: start − new / new (points)"] = difference(start, new)
+    return table(measured, crossed(lines, DISTANCE_LINES), columns, subset="all")
+
+
+def order_table(tried: Rows) -> pd.DataFrame:
+    """Every order of the trials around F5: its areas, against the random order's of the same recipe.
+
+    tried: rows of the chapter's trials.
+    """
+    there, found = set(tried.frame["variant"]), []
+    for recipe in trials.RECIPES:
+        variants = {order: _variant(order, recipe) for order in trials.ORDERS}
+        lines = [
+            ({"recipe of h": recipe, "order": order}, {"variant": variant})
+            for order, variant in variants.items()
+            if variant in there
+        ]
+        area, random = {"metric": "auc cmc@1"}, {"metric": "auc cmc@1", "variant": variants[trials.RANDOM]}
+        columns = {
+            "rank 1 (%)": level(**area),
+            "rank 1: against random (points)": difference(area, random),
+            "mAP (%)": level(metric="auc map"),
+        }
+        found.append(table(tried, lines, columns))
+    return pd.concat(found, ignore_index=True)
+
+
+def answer_table(tried: Rows) -> pd.DataFrame:
+    """Which items answer at rank 1, by order, where about a quarter is embedded again; with the study's recipe."""
+    recipe, lines = next(iter(trials.RECIPES)), []
+    for order in trials.ORDERS:
+        where = {"variant": _variant(order, recipe)}
+        looked_at = tried.of(**where, metric="classes begun")["x"].min()
+        lines.append(({"order": order}, {**where, "x": looked_at}))
+    return table(tried, lines, levels("{} (%)", ANSWERS))
+
+
+def correlation_table(tried: Rows) -> pd.DataFrame:
+    """How well FastFill's s ranks the items by the loss that they have: Spearman's coefficient over test images."""
+    columns = {
+        "s and the true loss": mean("{:.2f}"),
+        "lowest and highest seed": Column(({},), _range),
+    }
+    return table(tried, by("recipe of h", "variant", trials.RECIPES), columns, metric="rank correlation")
 
 
 def worked_example() -> pd.DataFrame:
@@ -126,24 +131,25 @@ def worked_example() -> pd.DataFrame:
     classifier = nn.Identity()  # the embedding's coordinates are the logits of two classes
     zero = torch.zeros(1)
     lines = []
-    for item, (target, found) in enumerate(zip(new.split(1), transformed.split(1), strict=True)):
-        label = labels[item : item + 1]
+    for target, found, label in zip(new.split(1), transformed.split(1), labels.split(1), strict=True):
         # At s = 0 the loss is half of what is missed; it is least where s is the logarithm of what is missed.
         missed = 2 * fastfill_loss(found, zero, target, label, classifier)
         best = missed.log().reshape(1)
         least = fastfill_loss(found, best, target, label, classifier)
-        distance = (target - found).norm().item()
-        line = {"item": str(item + 1), "φ_new": _vector(target), "h": _vector(found), "‖φ_new − h‖": f"{distance:.4f}"}
-        line |= {
-            "missed ℓ": f"{missed.item():.4f}",
-            "best s = ln ℓ": f"{best.item():.4f}",
-            "loss": f"{least.item():.4f}",
-        }
-        lines.append(line)
-    order = np.argsort([-float(line["best s = ln ℓ"]) for line in lines], kind="stable")
-    return pd.DataFrame(
-        [line | {"backfilled": str(int(np.flatnonzero(order == i)[0]) + 1)} for i, line in enumerate(lines)]
-    )
+        numbers = {"‖φ_new − h‖": (target - found).norm(), "missed ℓ": missed, "best s = ln ℓ": best, "loss": least}
+        line = {"item": str(len(lines) + 1), "φ_new": _vector(target), "h": _vector(found)}
+        lines.append(line | {title: f"{number.item():.4f}" for title, number in numbers.items()})
+    doubts = pd.Series([float(line["best s = ln ℓ"]) for line in lines])
+    return pd.DataFrame(lines).assign(backfilled=doubts.rank(ascending=False, method="first").map("{:.0f}".format))
+
+
+def _variant(order: str, recipe: str) -> str:
+    return f"{order} order, {recipe} recipe"
+
+
+def _range(values: Measured) -> str:
+    found = values.values.values()
+    return f"{min(found):.2f} to {max(found):.2f}"
 
 
 def _vector(values: torch.Tensor) -> str:

@@ -1,26 +1,23 @@
 """Figures of the chapter *FCT*, from its rows."""
 
-import matplotlib.pyplot as plt
 import numpy as np
-import pandas as pd
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from compatlib.data.images import ImageSet
 from compatlib.evaluation.checks import DISTANCES
-from compatlib.study.chapters.fct.backfilling import curves_of
-from compatlib.study.chapters.fct.tables import MAIN, OLD, PARAGON, TESTS
+from compatlib.study.chapters.fct.backfilling import curve_cell, curves_of
+from compatlib.study.chapters.fct.tables import BCT, MAIN, OLD, PARAGON, TRANSFORMED, TRANSFORMED_WITH
 from compatlib.study.lab.figures import style
-from compatlib.study.lab.figures.marks import draw_image, mark_interval
-from compatlib.study.lab.figures.tables import METRICS
+from compatlib.study.lab.figures.cells import METRICS, compared
+from compatlib.study.lab.figures.marks import curve, dots, draw_image
 from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.rows import Rows
 
 SHOWN = {
     "old / old": OLD,
-    "new / old, BCT": TESTS["new / old, BCT (form A)"],
-    "new / h(old), without": TESTS["new / h(old), without side-information"],
-    "new / h(old), with": TESTS["new / h(old), with side-information"],
+    "new / old, BCT": BCT,
+    "new / h(old), without": TRANSFORMED,
+    "new / h(old), with": TRANSFORMED_WITH,
     "new / new": PARAGON,
 }
 LINES = {
@@ -32,24 +29,17 @@ LINES = {
 
 
 def levels(measured: Rows) -> Figure:
-    """The paper's order: every test of table F1 that has a place in it, by score and distance.
-
-    Mean and 95 % interval over seeds, each seed's point small.
-    """
-    style.apply()
-    figure, axes = plt.subplots(1, 3, figsize=(10.5, 3.6), sharey=True, layout="constrained")
-    for axis, (metric, title) in zip(axes, METRICS.items(), strict=True):
-        for number, distance in enumerate(DISTANCES):
-            for place, picked in enumerate(SHOWN.values()):
-                values = 100 * measured.by_seed(**MAIN, **picked, subset="all", metric=metric, distance=distance)
-                mark_interval(axis, values, place + 0.24 * (number - 0.5), number, distance if place == 0 else None)
-        axis.set_title(title)
-        axis.set_xlabel(f"{title} (%)")
-        axis.grid(axis="y", visible=False)
-    axes[0].set_yticks(range(len(SHOWN)), list(SHOWN))
-    axes[0].invert_yaxis()
-    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    return style.finished(figure)
+    """The paper's order: every test of table F1 that has a place in it, by score and distance."""
+    panels = {}
+    for metric, title in METRICS.items():
+        place = {**MAIN, "subset": "all", "metric": metric}
+        panels[title] = {
+            distance: {
+                words: compared(measured, {**place, **cell, "distance": distance}) for words, cell in SHOWN.items()
+            }
+            for distance in DISTANCES
+        }
+    return dots(panels, "{} (%)", height=3.6)
 
 
 def curves(measured: Rows, metric: str = "cmc@1", distance: str = "euclidean") -> Figure:
@@ -57,32 +47,20 @@ def curves(measured: Rows, metric: str = "cmc@1", distance: str = "euclidean") -
 
     The mean over seeds, and every seed as a thin line.
     """
-    style.apply()
-    measured_curves = [curve for curve in curves_of(measured) if curve[:2] in LINES]
-    panels = list(dict.fromkeys(beside for _, _, beside in measured_curves))
-    size = (5.2 * len(panels), 4.4)
-    figure, axes = plt.subplots(1, len(panels), figsize=size, sharey=True, squeeze=False, layout="constrained")
-    for axis, beside in zip(axes.flat, panels, strict=True):
-        for number, (method, order) in enumerate(LINES):
-            place = {"gallery_model": "mixed", "method": method, "variant": f"{order} order, {beside}"}
-            found = measured.of(**place, metric=metric, subset="all", distance=distance, x_name=SHARE)
-            _curve(axis, found, number, f"h of {method}, {order} order", LINES[method, order])
-        new = 100 * measured.by_seed(**MAIN, **PARAGON, subset="all", metric=metric, distance=distance).mean()
+    place = {"subset": "all", "metric": metric, "distance": distance}
+    beside_of = dict.fromkeys(beside for *which, beside in curves_of(measured) if tuple(which) in LINES)
+    figure, axes = style.panels(len(beside_of), (5.2 * len(beside_of), 4.4), sharey=True)
+    new = 100 * measured.by_seed(**MAIN, **PARAGON, **place).mean()
+    for axis, beside in zip(axes[0], beside_of, strict=True):
+        for number, ((method, order), line) in enumerate(LINES.items()):
+            found = measured.of(**curve_cell(method, order, beside), **place, x_name=SHARE)
+            look = {"linestyle": line, "markevery": 3, "markersize": 6}
+            curve(axis, found.assign(x=100 * found["x"]), number, f"h of {method}, {order} order", 100, **look)
         axis.axhline(new, color=style.COLOURS[-1], linestyle=":", linewidth=1.4, label="new / new: all backfilled")
         axis.set_title(beside)
         axis.set_xlabel("share of the gallery embedded again (%)")
     axes[0, 0].set_ylabel(f"{METRICS[metric]} (%), {distance}")
-    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
-    return style.finished(figure)
-
-
-def _curve(axis: Axes, found: pd.DataFrame, number: int, label: str, line: str) -> None:
-    table = 100 * found.pivot_table(index="x", columns="seed", values="value")
-    look = {"color": style.COLOURS[number], "marker": style.MARKERS[number]}
-    shares, mean = 100 * table.index, table.mean(axis=1)
-    axis.plot(shares, mean, linestyle=line, markevery=3, markersize=6, label=label, **look)
-    if len(table.columns) > 1:
-        axis.plot(shares, table, color=look["color"], linestyle=line, linewidth=0.6, alpha=0.5)
+    return style.finished(figure, legend=2)
 
 
 def first_and_last(images: ImageSet, log_variances: np.ndarray, *, count: int = 12) -> Figure:
@@ -93,10 +71,9 @@ def first_and_last(images: ImageSet, log_variances: np.ndarray, *, count: int = 
         log_variances: (N,) stated for every item.
         count: items of either kind.
     """
-    style.apply()
     count = min(count, len(images) // 2)
     order = np.argsort(-log_variances, kind="stable")
-    figure, axes = plt.subplots(2, count, figsize=(0.8 * count, 2.3), squeeze=False)
+    figure, axes = style.panels(count, (0.8 * count, 2.3), rows=2, layout=None)
     for row, (words, items) in enumerate((("first", order[:count]), ("last", order[-count:][::-1]))):
         for axis, item in zip(axes[row], items, strict=True):
             draw_image(axis, images, item)

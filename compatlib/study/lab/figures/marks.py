@@ -1,22 +1,92 @@
 """What several chapters' figures draw alike."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 import numpy as np
 import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 
 from compatlib.data.images import ImageSet
-from compatlib.evaluation.statistics import interval
+from compatlib.evaluation.statistics import Paired
 from compatlib.study.lab.figures import style
 
 
-def mark_interval(axis: Axes, values: pd.Series, place: float, number: int, label: str | None) -> None:
-    """Mean and 95 % interval over seeds as a horizontal line at the height `place`, each seed's point small."""
-    mean, low, high = interval(values.to_numpy())
-    colour = style.COLOURS[number]
-    if np.isfinite(low):
-        axis.plot([low, high], [place, place], color=colour, linewidth=1.6)
-    axis.scatter(values, np.full(len(values), place), color=colour, s=9, alpha=0.6)
-    axis.scatter([mean], [place], color=colour, marker=style.MARKERS[number], s=42, label=label, zorder=3)
+def dots(
+    panels: Mapping[str, Mapping[str, Mapping[str, Paired]]], label: str, *, height: float, sharex: bool = False
+) -> Figure:
+    """Means with their 95 % intervals, and every seed's value as a small point; in points.
+
+    Args:
+        panels: title → what has a colour and a marker of its own → line, from top to bottom → measurement; all panels
+            have the same lines.
+        label: of the axes below; `{}` is replaced by the panel's title.
+        height: of the figure, in inches.
+        sharex: whether the panels have one scale.
+    """
+    figure, axes = style.panels(len(panels), (3.5 * len(panels), height), sharex=sharex, sharey=True)
+    for axis, (title, marked) in zip(axes[0], panels.items(), strict=True):
+        for number, (name, lines) in enumerate(marked.items()):
+            for place, link in enumerate(lines.values()):
+                apart = 0.24 * (number - (len(marked) - 1) / 2)
+                mark_interval(axis, link, place + apart, number, name if place == 0 else None)
+        axis.set_title(title)
+        axis.set_xlabel(label.format(title))
+        axis.grid(axis="y", visible=False)
+    axes[0, 0].set_yticks(range(len(lines)), list(lines))
+    axes[0, 0].invert_yaxis()
+    return style.finished(figure, legend=len(marked))
+
+
+def mark_interval(axis: Axes, link: Paired, place: float, number: int, label: str | None) -> None:
+    """Mean and interval as a horizontal line at the height `place`, in points."""
+    look, seeds = style.look(number), 100 * np.array(list(link.differences.values()))
+    if np.isfinite(link.low):
+        axis.plot([100 * link.low, 100 * link.high], [place, place], color=look["color"], linewidth=1.6)
+    axis.scatter(seeds, np.full(len(seeds), place), color=look["color"], s=9, alpha=0.6)
+    axis.scatter([100 * link.mean], [place], **look, s=42, label=label, zorder=3)
+
+
+def heat_maps(
+    matrices: Mapping[str, pd.DataFrame], words: tuple[str, str, str], *, size: tuple[float, float], turned: int = 0
+) -> Figure:
+    """Queries (down) against galleries (across) in percent, a panel a matrix, all on one scale from 0.
+
+    Args:
+        matrices: by title, with the names of models as index and columns.
+        words: for the gallery's axis, the query's and the scale.
+        size: of a panel, in inches.
+        turned: the gallery's names, by degrees.
+    """
+    figure, axes = style.panels(len(matrices), (1.3 + size[0] * len(matrices), size[1]))
+    top = max(matrix.to_numpy().max() for matrix in matrices.values())
+    for number, (axis, (title, matrix)) in enumerate(zip(axes[0], matrices.items(), strict=True)):
+        look = {"annot": True, "fmt": ".1f", "cmap": "cividis", "vmin": 0, "vmax": top, "annot_kws": {"size": 11}}
+        is_last = number == len(matrices) - 1
+        sns.heatmap(matrix, ax=axis, cbar=is_last, cbar_kws={"label": words[2]}, **look)
+        axis.set(title=title, xlabel=words[0], ylabel="" if number else words[1])
+        axis.tick_params(axis="x", rotation=turned)
+        axis.tick_params(axis="y", rotation=0)
+    return style.finished(figure)
+
+
+def curve(axis: Axes, found: pd.DataFrame, number: int, label: str, factor: float = 1.0, **look: Any) -> None:
+    """A score against `x`: the mean over seeds (and over whatever else differs), and every seed as a thin line."""
+    seeds = factor * found.pivot_table(index="x", columns="seed", values="value")
+    look = {**style.look(number), **look}
+    axis.plot(seeds.index, seeds.mean(axis=1), label=label, **look)
+    if len(seeds.columns) > 1:
+        thin = {"color": look["color"], "linestyle": look.get("linestyle", "-"), "linewidth": 0.6, "alpha": 0.5}
+        axis.plot(seeds, **thin)
+
+
+def logarithmic(axis: Axes, places: Sequence[float], form: str = "{:g}") -> None:
+    """A logarithmic axis below, with a number at each of these places and nowhere else."""
+    axis.set_xscale("log")
+    axis.set_xticks(places, [form.format(place) for place in places])
+    axis.minorticks_off()
 
 
 def draw_image(axis: Axes, images: ImageSet, index: int) -> None:

@@ -1,12 +1,32 @@
 """The published study beside the papers' numbers, and what the published rows were made from."""
 
-from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import pandas as pd
 
-from compatlib.study.lab.figures.tables import METRICS, in_percent
-from compatlib.study.lab.rows import Rows, paper_values
+from compatlib.study.lab import sidecars
+from compatlib.study.lab.experiment import Chapter
+from compatlib.study.lab.figures.cells import METRICS, pair
+from compatlib.study.lab.figures.columns import level
+from compatlib.study.lab.rows import Rows, paper_values, read
+
+# Settings and sources of `data/paper_values.csv`.
+CIFAR = {"dataset": "CIFAR-100", "setting": "50->100 classes"}
+IMAGENET = {"dataset": "ImageNet-1k", "setting": "500->1000 classes"}
+FCT_2023, FCT_2022 = ("FCT", "apple/ml-fct README 2023"), ("FCT", "apple/ml-fct README 2022")
+BT2 = ("BT2", "YifeiZhou02/BT-2 README")
+# Tests: words, the papers' method, ours, the query's model, the gallery's; no name where a side has no such test.
+Test = tuple[str, str, str, str, str]
+OLD: Test = ("old / old", "none", "independent", "old", "old")
+APART: Test = ("new / old, independent", "independent", "independent", "new", "old")
+PARAGON: Test = ("new / new, paragon", "paragon", "independent", "new", "new")
+BT2_ITSELF: tuple[Test, ...] = tuple(
+    (f"{query} / {gallery}, BT2 itself (not run here)", "BT2", "", query, gallery)
+    for query, gallery in (("new", "old"), ("new", "new"))
+)  # given for CIFAR-100 alone
 
 
 class Cell(NamedTuple):
@@ -17,37 +37,55 @@ class Cell(NamedTuple):
 
     words: str
     paper: Mapping[str, str]
-    ours: Mapping[str, str]
+    ours: Mapping[str, Any]
 
 
-def beside(
-    published: Rows,
-    cells: Sequence[Cell],
-    papers: Sequence[tuple[str, str]],
-    *,
-    metrics: Mapping[str, str] = METRICS,
-    **where: str,
-) -> pd.DataFrame:
-    """Paper and published study, cell by cell, in percent; a cell that a paper's text does not give stays blank.
+def cells_of(tests: Iterable[Test], **place: Any) -> list[Cell]:
+    """Tests over all queries as lines of a comparison; `place` picks all of our rows."""
+    return [
+        Cell(
+            words,
+            {"method": paper, "query": query, "gallery": gallery} if paper else {},
+            pair(query, gallery, method=ours, subset="all") | place if ours else {},
+        )
+        for words, paper, ours, query, gallery in tests
+    ]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Lines and columns of a table beside the papers.
+
+    cells: the lines, each shown for every metric.
+    papers: (paper, source) as in `data/paper_values.csv`; a column each.
+    where: further columns of the papers' table, such as `dataset` and `setting`.
+    metrics: names in rows and in the papers' table, and in words.
+    """
+
+    cells: Sequence[Cell]
+    papers: Sequence[tuple[str, str]]
+    where: Mapping[str, str]
+    metrics: Mapping[str, str] = field(default_factory=lambda: METRICS)
+
+
+def beside(published: Rows, compared: Comparison) -> pd.DataFrame:
+    """Papers and published study, cell by cell, in percent; a cell that a paper's text does not give stays blank.
 
     Args:
         published: rows of one profile and data set.
-        cells: the lines, each shown for every metric.
-        papers: (paper, source) as in `data/paper_values.csv`; a column each.
-        metrics: names in rows and in the papers' table, and in words.
-        where: further columns of the papers' table, such as `dataset` and `setting`.
+        compared: what is compared.
     """
     quoted, lines = paper_values(), []
-    for cell in cells:
-        for metric, title in metrics.items():
-            line = {"test": cell.words, "metric": f"{title} (%)"}
-            for paper, source in papers:
-                wanted = {"paper": paper, "source": source, "metric": metric, "kind": "level", **where, **cell.paper}
-                found = quoted[(quoted[list(wanted)] == pd.Series(wanted)).all(axis=1)]
-                column = f"{paper} ({source.rpartition(' ')[2]})" if source[-1].isdigit() else paper
-                line[column] = _only(found) if cell.paper else ""
-            ours = _ours(published, metric=metric, **cell.ours) if cell.ours else pd.Series(dtype=float)
-            lines.append(line | {"this study": in_percent(ours) if len(ours) else "", "n": len(ours)})
+    for cell, (metric, title) in itertools.product(compared.cells, compared.metrics.items()):
+        line = {"test": cell.words, "metric": f"{title} (%)"}
+        for paper, source in compared.papers:
+            wanted = {"paper": paper, "source": source, "metric": metric, "kind": "level", **compared.where}
+            found = quoted[(quoted[[*wanted, *cell.paper]] == pd.Series({**wanted, **cell.paper})).all(axis=1)]
+            column = f"{paper} ({source.rpartition(' ')[2]})" if source[-1].isdigit() else paper
+            line[column] = _only(found) if cell.paper else ""
+        is_measured = cell.ours and len(published.frame)
+        text, n = level(metric=metric).entry(published, cell.ours) if is_measured else ("", 0)
+        lines.append(line | {"this study": text, "n": n})
     return pd.DataFrame(lines)
 
 
@@ -76,13 +114,13 @@ def provenance_table(published: Rows, current: Mapping[str, str]) -> pd.DataFram
     return pd.DataFrame(lines)
 
 
+def made_from(chapter: Chapter, profile: str, dataset: str) -> pd.DataFrame:
+    """What a chapter's published rows of one profile and data set were made from, held against this version."""
+    published = read(chapter.name).run(profile, dataset)
+    return provenance_table(published, sidecars.current(chapter, published, profile, dataset))
+
+
 def _only(found: pd.DataFrame) -> str:
     if len(found) > 1:
         raise ValueError(f"several values of a paper fit one cell: {found.to_dict('records')}")
     return f"{float(found['value'].iloc[0]):.1f}" if len(found) else ""
-
-
-def _ours(published: Rows, **wanted: str) -> pd.Series:
-    if published.frame.empty:
-        return pd.Series(dtype=float)
-    return published.by_seed(**wanted)

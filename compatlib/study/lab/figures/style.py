@@ -1,24 +1,36 @@
 """One style for all figures: a palette and markers that colour-blind readers can tell apart, and readable sizes."""
 
+from typing import Any
+
 import matplotlib.pyplot as plt
+import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
 # Okabe and Ito's palette, and a marker beside every colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
-NAMES = {
-    "old": "old\n(first half of classes)",
-    "old_samples": "old\n(half of the images)",
-    "old_shared": "old, initial weights\nof new",
-    "small": "small\nnetwork",
-    "twin": "twin\n(another seed)",
-    "new": "new",
-}
 
 
-def finished(figure: Figure) -> Figure:
-    """The figure, taken out of pyplot's hands: a page shows what its cell returns, once."""
+def look(number: int) -> dict[str, str]:
+    """Colour and marker of a figure's number-th method, or whatever it tells apart."""
+    return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
+
+
+def panels(columns: int, size: tuple[float, float], rows: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
+    """A figure of so many inches in the study's style, and its axes, (rows, columns)."""
+    apply()
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, **{"layout": "constrained", **options})
+
+
+def finished(figure: Figure, *, legend: int = 0) -> Figure:
+    """The figure, taken out of pyplot's hands: a page shows what its cell returns, once.
+
+    legend: columns of the legend below, which is that of the first panel; 0 for none.
+    """
+    if legend:
+        entries = figure.axes[0].get_legend_handles_labels()
+        figure.legend(*entries, loc="outside lower center", ncols=legend, frameon=False)
     plt.close(figure)
     return figure
 

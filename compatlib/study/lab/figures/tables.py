@@ -1,15 +1,18 @@
-"""How numbers are written in tables."""
+"""Every table of rows is one function: lines and columns say what picks a cell, columns also how it is written."""
 
-import numpy as np
+import itertools
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
 import pandas as pd
 from IPython.display import HTML
 
-from compatlib.evaluation.compatibility import update_gain
-from compatlib.evaluation.statistics import interval, paired
+from compatlib.study.lab.figures.cells import SUBSETS, Picks
+from compatlib.study.lab.figures.columns import Column
+from compatlib.study.lab.rows import Rows
 
-# The fewest seeds whose bootstrap interval is shown: of three, its ends are the lowest and the highest seed.
-FEWEST_DRAWN = 5
-METRICS = {"cmc@1": "rank 1", "cmc@5": "rank 5", "map": "mAP"}
+Line = tuple[Mapping[str, str], Picks]  # the words that stand before the line's numbers, and what picks its cells
 
 
 def show(frame: pd.DataFrame) -> HTML:
@@ -17,31 +20,89 @@ def show(frame: pd.DataFrame) -> HTML:
     return HTML(frame.to_html(index=False))
 
 
-def in_percent(values: pd.Series) -> str:
-    """Mean over seeds and the 95 % interval's half width, as in "28.9 ± 0.4"; "28.9" for a single seed."""
-    mean, _, high = interval(100 * values.to_numpy())
-    # The spaces do not break, so that a narrow column keeps a value in one line.
-    return f"{mean:.1f}" if np.isnan(high) else f"{mean:.1f}\u00a0±\u00a0{high - mean:.1f}"
+def each(title: str, picks: Mapping[str, Picks]) -> list[Line]:
+    """Lines under one title: the words of each → what picks its cells."""
+    return [({title: words}, picked) for words, picked in picks.items()]
 
 
-def points(first: pd.Series, second: pd.Series) -> str:
-    """Mean of first − second over seeds and half of its 95 % interval, in points with its sign, as in "+4.1 ± 0.3"."""
-    link = paired(first.to_dict(), second.to_dict())
-    half = f"\u00a0±\u00a0{100 * (link.high - link.mean):.1f}" if link.n > 1 else ""
-    return f"{100 * link.mean:+.1f}{half}"
+def by(title: str, column: str, names: Iterable[str], words: Mapping[str, str] | None = None) -> list[Line]:
+    """Lines by a column's values, which stand for themselves or for what `words` calls them."""
+    return each(title, {(words or {}).get(name, name): {column: name} for name in names})
 
 
-def gain(cross: pd.Series, old: pd.Series, paragon: pd.Series) -> str:
-    """Update gain, as in "0.52"; from five seeds with its bootstrap interval, "0.52 [0.40, 0.61]"; or "undefined"."""
-    found = update_gain(cross.to_dict(), old.to_dict(), paragon.to_dict())
-    if np.isnan(found.value):
-        return "undefined"
-    return f"{found.value:.2f}" + (f" [{found.low:.2f}, {found.high:.2f}]" if len(cross) >= FEWEST_DRAWN else "")
+def crossed(*sides: Iterable[Line]) -> list[Line]:
+    """Lines of lines: every one of the first, with every one of the next."""
+    return [
+        ({k: v for words, _ in lines for k, v in words.items()}, {k: v for _, picks in lines for k, v in picks.items()})
+        for lines in itertools.product(*sides)
+    ]
 
 
-def duration(seconds: float) -> str:
-    """A duration in its largest fitting unit, as in "3.4 minutes", "5.1 hours" or "12.0 days"."""
-    for unit, length in (("days", 86_400), ("hours", 3_600), ("minutes", 60)):
-        if seconds >= 2 * length:
-            return f"{seconds / length:,.1f} {unit}"
-    return f"{seconds:.0f} seconds"
+BY_SUBSET = by("queries", "subset", SUBSETS, SUBSETS)
+
+
+def table(
+    rows: Rows, lines: Iterable[Line], columns: Mapping[str, Column], *, count: bool = True, **where: Any
+) -> pd.DataFrame:
+    """Lines down, columns across, as text; where `count`, last the number of seeds, as "3 to 5" where entries differ.
+
+    Args:
+        rows: of one profile and data set.
+        lines: in their order.
+        columns: by title.
+        count: whether there is a column `n`.
+        where: what picks the rows that all cells are among.
+
+    Raises:
+        ValueError: no row, or rows of several cells, where one cell is wanted; see `Rows.by_seed`.
+    """
+    rows = replace(rows, frame=rows.of(**where))
+    found = []
+    for words, picks in lines:
+        entries = {title: column.entry(rows, picks) for title, column in columns.items()}
+        line = {**words, **{title: text for title, (text, _) in entries.items()}}
+        found.append(line | ({"n": _count([n for _, n in entries.values()])} if count else {}))
+    return pd.DataFrame(found)
+
+
+def stacked(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Tables one below the other; what one of them has not is blank there, and n stands last."""
+    joined = pd.concat(tables, ignore_index=True)
+    joined = joined.astype(object).where(joined.notna(), "")
+    return joined[[name for name in joined if name != "n"] + [name for name in ("n",) if name in joined]]
+
+
+def tuning(
+    tuned: Rows,
+    judged: pd.Series,
+    titles: Mapping[str, str],
+    columns: Mapping[str, Column],
+    is_chosen: Callable[..., bool],
+    *,
+    judged_by: str | None = None,
+) -> pd.DataFrame:
+    """A line for every candidate: its values, its scores, what it is judged by, and whether the study uses it.
+
+    Args:
+        tuned: the tuning's rows.
+        judged: by candidate, indexed by the columns that pick its rows, in the order of the lines.
+        titles: of these columns.
+        columns: by title.
+        is_chosen: whether the study uses the candidate of these values, as in the index.
+        judged_by: title of what is judged by, in percent; None where a column shows it already.
+    """
+    lines = []
+    for values in judged.index:
+        words = [value if isinstance(value, str) else f"{value:g}" for value in values]
+        lines.append((dict(zip(titles.values(), words, strict=True)), dict(zip(titles, values, strict=True))))
+    found = table(tuned, lines, columns, count=False)
+    if judged_by:
+        found[judged_by] = [f"{100 * value:.2f}" for value in judged]
+    return found.assign(chosen=["yes" if is_chosen(*values) else "" for values in judged.index])
+
+
+def _count(numbers: list[int | None]) -> int | str:
+    present = sorted({number for number in numbers if number is not None})
+    if not present:
+        return ""
+    return present[0] if len(present) == 1 else f"{present[0]} to {present[-1]}"

@@ -1,0 +1,54 @@
+"""Cells of rows, as tables and figures pick them: one value by seed each, and what two of them differ by."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from compatlib.evaluation.statistics import Measured, Paired, paired
+from compatlib.study.lab.rows import Rows
+
+METRICS = {"cmc@1": "rank 1", "cmc@5": "rank 5", "map": "mAP"}
+RANK_1_AND_MAP = {metric: METRICS[metric] for metric in ("cmc@1", "map")}
+SUBSETS = {"all": "all classes", "known": "classes old knew", "unknown": "classes new to old"}
+Picks = Mapping[str, Any]  # columns of rows, and the values that pick a cell; None: any value
+
+
+def pair(query: str, gallery: str, **more: str) -> dict[str, str]:
+    """What picks a test's rows."""
+    return {"query_model": query, "gallery_model": gallery, **more}
+
+
+def present(names: Iterable[str], rows: Rows, column: str = "method", **where: Any) -> list[str]:
+    """Those of the names, in their order, that rows have in a column."""
+    there = set(rows.of(**where)[column])
+    return [name for name in names if name in there]
+
+
+def measurements(rows: Rows, *cells: Picks) -> list[Measured] | None:
+    """Of each cell, over the seeds that all of them have; None where a value is undefined.
+
+    Raises:
+        ValueError: as `Rows.by_seed`, or no seed has all cells.
+    """
+    wanted = [{name: value for name, value in cell.items() if value is not None} for cell in cells]
+    if rows.frame["value"].hasnans and not all(np.isfinite(rows.by_seed(**cell)).all() for cell in wanted):
+        return None
+    found = [rows.measured(**cell) for cell in wanted]
+    seeds = [seed for seed in found[0].values if all(seed in other.values for other in found)]
+    if not seeds:
+        raise ValueError(f"no row has a seed that all of these cells have: {wanted}")
+    return [own.of_seeds(seeds) for own in found]
+
+
+def compared(rows: Rows, first: Picks, second: Picks | None = None) -> Paired:
+    """First − second over the seeds that both have, or the first itself, with its 95 % interval; for figures.
+
+    Raises:
+        ValueError: as `measurements`, and where a value is undefined.
+    """
+    cells = [first] if second is None else [first, second]
+    found = measurements(rows, *cells)
+    if found is None:
+        raise ValueError(f"a value of {cells} is undefined, so that no figure can show it")
+    return paired(found[0], 0 if second is None else found[1])
