@@ -30,38 +30,68 @@ def _chosen(name: str, *values: Any) -> Callable[[Chosen], bool]:
     return lambda settings: settings.get(name) in values
 
 
+_TRAINABLES, _MEASURES = "compatlib.study.lab.trainables", "compatlib.study.lab.measures"
+
 BEHAVIOURS = {
     # What trains.
     "loop": Behaviour(1, ("compatlib.training", "compatlib.checkpoints", "compatlib.data.images")),
     "augment": Behaviour(1, ("compatlib.data.augment",)),
     "resnet": Behaviour(1, ("compatlib.models.resnet",)),
     "classifiers": Behaviour(1, ("compatlib.models.classifiers",)),
-    "slimmable": Behaviour(1, ("compatlib.models.slimmable",), on=("resnet",)),
-    "independent": Behaviour(1, ("compatlib.methods.independent",), on=("loop", "augment", "resnet", "classifiers")),
-    "bct": Behaviour(
-        1, ("compatlib.methods.bct", "compatlib.methods.common"), on=("loop", "augment", "resnet", "classifiers")
-    ),
-    "synthesis": Behaviour(1, ("compatlib.methods.bct",), on=("embedding",), when=_chosen("form", "B", "C")),
-    "alignments": Behaviour(
+    "slimmable": Behaviour(1, ("compatlib.models.slimmable", f"{_TRAINABLES}.widths"), on=("resnet",)),
+    "independent": Behaviour(
         1,
-        ("compatlib.methods.bct_baselines", "compatlib.methods.common"),
+        ("compatlib.methods.independent", "compatlib.study.lab.roles", f"{_TRAINABLES}.base"),
         on=("loop", "augment", "resnet", "classifiers"),
     ),
-    "simclr": Behaviour(1, ("compatlib.methods.side_information",), on=("loop", "augment", "resnet")),
-    "autoencoder": Behaviour(1, ("compatlib.methods.side_information",), on=("loop", "augment", "resnet")),
-    "views": Behaviour(
-        1, ("compatlib.methods.stored_views",), on=("augment", "embedding"), when=_chosen("source", "views")
+    "bct": Behaviour(
+        1,
+        ("compatlib.methods.bct", "compatlib.methods.common", f"{_TRAINABLES}.upgrades", f"{_TRAINABLES}.widths"),
+        on=("loop", "augment", "resnet", "classifiers"),
     ),
-    "fct": Behaviour(1, ("compatlib.methods.fct",), on=("loop", "augment")),
-    "fastfill": Behaviour(1, ("compatlib.methods.fct",), on=("fct",), when=_chosen("objective", "fastfill")),
-    "sfsc": Behaviour(1, ("compatlib.methods.sfsc",), on=("loop", "augment", "slimmable", "classifiers")),
+    "synthesis": Behaviour(
+        1, ("compatlib.methods.bct", f"{_TRAINABLES}.upgrades"), on=("embedding",), when=_chosen("form", "B", "C")
+    ),
+    "alignments": Behaviour(
+        1,
+        ("compatlib.methods.bct_baselines", "compatlib.methods.common", f"{_TRAINABLES}.upgrades"),
+        on=("loop", "augment", "resnet", "classifiers"),
+    ),
+    "simclr": Behaviour(
+        1, ("compatlib.methods.side_information", f"{_TRAINABLES}.sides"), on=("loop", "augment", "resnet")
+    ),
+    "autoencoder": Behaviour(
+        1, ("compatlib.methods.side_information", f"{_TRAINABLES}.sides"), on=("loop", "augment", "resnet")
+    ),
+    "views": Behaviour(
+        1,
+        ("compatlib.methods.stored_views", f"{_TRAINABLES}.transformations"),
+        on=("augment", "embedding"),
+        when=_chosen("source", "views"),
+    ),
+    "fct": Behaviour(1, ("compatlib.methods.fct", f"{_TRAINABLES}.transformations"), on=("loop", "augment")),
+    "fastfill": Behaviour(
+        1,
+        ("compatlib.methods.fct", f"{_TRAINABLES}.transformations", f"{_MEASURES}.backfilling"),
+        on=("fct",),
+        when=_chosen("objective", "fastfill"),
+    ),
+    "sfsc": Behaviour(
+        1,
+        ("compatlib.methods.sfsc", f"{_TRAINABLES}.widths"),
+        on=("loop", "augment", "slimmable", "classifiers"),
+    ),
     "evidential": Behaviour(1, ("compatlib.methods.evidential",), when=_chosen("loss", "evidential")),
     "triplet": Behaviour(1, ("compatlib.methods.bct_baselines",), when=_chosen("loss", "triplet")),
-    "pcgrad": Behaviour(1, ("compatlib.methods.conflicts",), when=_chosen("projection", "all", "full", "tensor")),
-    "gradients": Behaviour(1, ("compatlib.study.lab.gradient_statistics",)),
+    "pcgrad": Behaviour(
+        1,
+        ("compatlib.methods.conflicts", "compatlib.methods.sfsc"),
+        when=_chosen("projection", "all", "full", "tensor"),
+    ),
+    "gradients": Behaviour(1, ("compatlib.study.lab.gradient_statistics", f"{_MEASURES}.gradients")),
     # What measures.
     "splits": Behaviour(1, ("compatlib.data.splits", "compatlib.study.lab.images")),
-    "embedding": Behaviour(1, ("compatlib.embedding",)),
+    "embedding": Behaviour(1, ("compatlib.embedding", "compatlib.study.lab.spaces")),
     "retrieval": Behaviour(
         1,
         (
@@ -69,21 +99,31 @@ BEHAVIOURS = {
             "compatlib.evaluation._ranking",
             "compatlib.evaluation._counting",
             "compatlib.evaluation._scores",
+            "compatlib.evaluation._measured",
+            "compatlib.study.lab.seed",
+            f"{_MEASURES}.scores",
         ),
     ),
-    "chance": Behaviour(1, ("compatlib.evaluation.chance",)),
-    "flips": Behaviour(1, ("compatlib.evaluation.compatibility",), on=("retrieval",)),
+    "chance": Behaviour(1, ("compatlib.evaluation.chance", f"{_MEASURES}.scores")),
+    "flips": Behaviour(1, ("compatlib.evaluation.compatibility", f"{_MEASURES}.scores"), on=("retrieval",)),
     "verification": Behaviour(
-        1, ("compatlib.evaluation.verification", "compatlib.evaluation.compatibility"), on=("retrieval",)
+        1,
+        (
+            "compatlib.evaluation.verification",
+            "compatlib.evaluation.compatibility",
+            "compatlib.evaluation._counting",
+            f"{_MEASURES}.scores",
+        ),
+        on=("retrieval",),
     ),
-    "backfilling": Behaviour(1, ("compatlib.evaluation.backfilling",), on=("retrieval",)),
-    "search": Behaviour(1, ("compatlib.evaluation.search",)),
+    "backfilling": Behaviour(1, ("compatlib.evaluation.backfilling", f"{_MEASURES}.backfilling"), on=("retrieval",)),
+    "search": Behaviour(1, ("compatlib.evaluation.search", f"{_MEASURES}.cost")),
     "gallery": Behaviour(1, ("compatlib.gallery",)),
-    "collapse": Behaviour(1, ("compatlib.study.lab.measures.vectors",)),
-    "likeness": Behaviour(1, ("compatlib.study.lab.measures.vectors", "compatlib.methods.common")),
-    "old classifier": Behaviour(1, ("compatlib.study.lab.measures.classifier",), on=("bct",)),
-    "orders": Behaviour(1, ("compatlib.study.lab.spaces",)),
-    "flops": Behaviour(1, ("compatlib.study.lab.measures.cost",)),
+    "collapse": Behaviour(1, (f"{_MEASURES}.vectors",)),
+    "likeness": Behaviour(1, (f"{_MEASURES}.vectors", "compatlib.methods.common")),
+    "old classifier": Behaviour(1, (f"{_MEASURES}.classifier",), on=("bct",)),
+    "orders": Behaviour(1, ("compatlib.study.lab.orders",)),
+    "flops": Behaviour(1, (f"{_MEASURES}.cost",)),
 }
 
 

@@ -1,0 +1,119 @@
+"""Computations of what the lab trains: streams, initial weights, images and settings, through two short epochs each."""
+
+from typing import Any
+
+from compatlib.study.lab import roles
+from compatlib.study.lab.images import CLOSED, OPEN_SET
+from compatlib.study.lab.trainables import METHODS, Base, Narrow, Side, Trainable, Transformation, Upgrade, Widths
+from compatlib.study.lab.trainables.upgrades import extended
+from compatlib.study.lab.trainables.widths import APART, JOINT, SWITCHABLE
+from tests.study.lab.pinned.drawn import fitted, pictures, run, untrained, weights
+from tests.study.lab.pinned.training import Found
+from tests.study.lab.pinned.values import pins, single, trained
+
+
+def _of(what: Trainable, **changes: Any) -> Found:
+    """Initial weights, and what a short training makes of them."""
+    own = run(**changes)
+    yield f"{what.name}, begun", single(weights(what.build(own, 1)))
+    history, parts = fitted(own, what, 1)
+    yield f"{what.name}, history", trained(history)
+    yield f"{what.name}, weights", trained(weights(parts))
+
+
+def _all(*wanted: Trainable) -> Found:
+    for what in wanted:
+        yield from _of(what)
+
+
+@pins("independent")
+def trained_roles() -> Found:
+    own = run()
+    for name in roles.ROLES:
+        what = Base(name)
+        yield f"{name}, labels", what.images(own).labels
+        yield f"{name}, initial weights", single(weights(what.build(own, 1)))
+        yield f"{name}, names", list(what.build(own, 1).state_dict())
+    yield from _all(Base("old"), Base("new_arcface"), Side("supervised", 6))
+    smoothed = run().training.model_copy(update={"label_smoothing": 0.2})
+    for part, value in _of(Base("old"), training=smoothed):
+        yield f"smoothed {part}", value
+
+
+@pins("bct")
+def trained_bct() -> Found:
+    yield from _all(Upgrade("BCT A"), Upgrade("BCT A", old=Base("old_narrow"), weight=3.0), Narrow(APART[1], 0.5))
+
+
+@pins("synthesis")
+def trained_synthesis() -> Found:
+    own = run()
+    old = untrained(own, Base("old"), 1)
+    for normalize in (False, True):
+        rows = extended(old, Base("new").images(own), normalize=normalize)
+        yield f"rows, normalize {normalize}", single(rows.weight)
+    yield from _all(Upgrade("BCT B"), Upgrade("BCT C"))
+
+
+@pins("alignments")
+def trained_alignments() -> Found:
+    yield from _all(*(Upgrade(name) for name in METHODS if not name.startswith("BCT")))
+
+
+@pins("simclr")
+def trained_simclr() -> Found:
+    yield from _all(Side("SimCLR", 6))
+
+
+@pins("autoencoder")
+def trained_autoencoder() -> Found:
+    yield from _all(Side("autoencoder", 6))
+
+
+@pins("views")
+def trained_on_views() -> Found:
+    yield from _all(Transformation(), Transformation(Side("SimCLR", 6)))
+
+
+@pins("fct")
+def trained_fct() -> Found:
+    yield from _all(Transformation(source="images"), Transformation(Side("SimCLR", 6), source="images"))
+
+
+@pins("fastfill")
+def trained_fastfill() -> Found:
+    yield from _all(Transformation(objective="fastfill"))
+
+
+@pins("slimmable")
+def trained_narrow() -> Found:
+    yield from _all(Narrow(APART[0], 0.5), Narrow(APART[0], 0.75, OPEN_SET))
+
+
+def _widths(*names: str, split: str = CLOSED) -> Found:
+    own = run()
+    for name in names:
+        what = Widths(name, split)
+        yield from _of(what)
+        made = untrained(own, what, 1)
+        yield f"{what.name}, sub-model", single(made.backbone(0.5)(pictures(1, 2)))
+
+
+@pins("sfsc")
+def trained_widths() -> Found:
+    yield from _widths(JOINT, "BCT-S", "Asymmetric-S", "BCT-S + uncertainty")
+    yield from _widths("BCT-S", split=OPEN_SET)
+    knobs = run().knobs
+    yield "rates", [knobs.learning_rate(name) for name in (JOINT, *SWITCHABLE)]
+
+
+@pins("pcgrad")
+def trained_projections() -> Found:
+    yield from _widths(*(name for name, (_, projection) in SWITCHABLE.items() if projection != "none"))
+
+
+@pins("gradients")
+def trained_statistics() -> Found:
+    _, parts = fitted(run(), Widths("SFSC"), 1)
+    yield "tensors", list(parts["statistics"].tensors)
+    yield "norm", trained(parts["statistics"].norm)
