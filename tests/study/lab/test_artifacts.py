@@ -14,8 +14,8 @@ from compatlib.data.images import ImageSet
 from compatlib.methods import independent
 from compatlib.models.classifiers import LinearClassifier
 from compatlib.models.resnet import small_resnet
-from compatlib.study import artifacts
-from compatlib.study.artifacts import key_of, load_or_fit, load_or_train, publish
+from compatlib.study.lab import artifacts
+from compatlib.study.lab.artifacts import key_of, load_or_fit, load_or_train, publish
 from compatlib.training import Cost, Fit, Recipe, initialised
 
 SETTINGS = {"role": "old", "seed": 0, "network": {"widths": [16, 32], "dim": 8}, "rate": 0.1}

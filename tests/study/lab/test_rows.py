@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from compatlib.study import rows
-from compatlib.study.rows import COLUMNS, Rows, groups, publish, read, table
+from compatlib.study.lab import rows
+from compatlib.study.lab.rows import COLUMNS, Rows, groups, publish, read, table
 
 
 def record(value: float, seed: int = 0, **changes) -> dict:
@@ -295,7 +295,7 @@ def test_the_papers_values_are_percentages_with_their_sources():
 PUBLISHING = """
 import sys
 from pathlib import Path
-from compatlib.study.rows import Rows, publish, table
+from compatlib.study.lab.rows import Rows, publish, table
 folder, seeds = Path(sys.argv[1]), range(int(sys.argv[2]), int(sys.argv[3]))
 for seed in seeds:
     record = {"profile": "study", "dataset": "digits", "metric": "cmc@1", "seed": seed, "value": 0.1}
