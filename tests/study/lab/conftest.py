@@ -4,8 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 
-from compatlib.study.lab import artifacts
+from compatlib.data.images import ImageSet
+from compatlib.study.lab import artifacts, images, roles
 from compatlib.study.settings import Knobs, Settings, settings
 
 
@@ -31,3 +33,25 @@ def tiny() -> Callable[..., Settings]:
         return run.model_copy(update=changes | {"knobs": run.knobs.model_copy(update=recipes)})
 
     return make
+
+
+@pytest.fixture
+def drawn_cifar100(monkeypatch):
+    """In place of CIFAR-100, which tests do not have: as many classes of noise, so that a run of it can be planned."""
+
+    def load(dataset: str, split: str, **_) -> ImageSet:
+        per_class = {"train": 10, "test": 2}[split]
+        random = torch.Generator().manual_seed(per_class)
+        pixels = torch.randint(0, 256, (100 * per_class, 3, 32, 32), dtype=torch.uint8, generator=random)
+        return ImageSet(pixels, torch.arange(100).repeat_interleave(per_class), tuple(map(str, range(100))))
+
+    forget()
+    monkeypatch.setattr(images.sources, "load", load)
+    yield
+    forget()
+
+
+def forget() -> None:
+    """Images and shares that a process keeps."""
+    for kept in (images.images, images.open_set, roles._share_of):
+        kept.cache_clear()

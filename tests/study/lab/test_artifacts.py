@@ -1,5 +1,7 @@
-"""Artifacts: keyed by everything they depend on, trained once, found again, and never trusted when damaged."""
+"""Artifacts: keyed by all that they are made of, trained once, found again, and never trusted when damaged."""
 
+import csv
+import json
 import multiprocessing
 import time
 import warnings
@@ -15,38 +17,55 @@ from compatlib.methods import independent
 from compatlib.models.classifiers import LinearClassifier
 from compatlib.models.resnet import small_resnet
 from compatlib.study.lab import artifacts
-from compatlib.study.lab.artifacts import key_of, load_or_fit, load_or_train, publish
+from compatlib.study.lab.artifacts import Artifact, file_name, key_of, load_or_fit, publish
 from compatlib.training import Cost, Fit, Recipe, initialised
 
-SETTINGS = {"role": "old", "seed": 0, "network": {"widths": [16, 32], "dim": 8}, "rate": 0.1}
-MODULES = ("compatlib.models.resnet", "compatlib.training")
+CONTENT = {
+    "kind": "model",
+    "seed": 0,
+    "settings": {"stream": "old", "network": {"widths": [16, 32], "dim": 8}, "rate": 0.1},
+    "data": "digest",
+    "parents": ["a", "b"],
+    "behaviours": {"loop": 1, "resnet": 2},
+}
+NAME = "cifar100 old 0"
+PUBLISHED = sorted(artifacts.PUBLISHED_MODELS.glob("*.safetensors"))
+# Keys were once made of source code: what each model's was, and what it is since then.
+with (artifacts.PUBLISHED_MODELS.parent / "rekeyed.csv").open(newline="") as file:
+    REKEYED = list(csv.DictReader(file))
+REKEYED_ON = "2026-11-27"
 OUTCOME = Fit([{"epoch": 1, "term": "classification", "value": 0.5, "learning_rate": 0.1}], Cost(2.5, 100.0, "cpu", 1))
-KEY = key_of(SETTINGS, data="digest", modules=MODULES)
+KEY = key_of(CONTENT)
 
-
-@pytest.fixture(autouse=True)
-def folders(tmp_path, monkeypatch):
-    """Empty folders for what is kept and what is published."""
-    monkeypatch.setenv("COMPATLIB_ARTIFACTS", str(tmp_path / "kept"))
-    monkeypatch.setattr(artifacts, "PUBLISHED_MODELS", tmp_path / "published")
-    return tmp_path / "kept", tmp_path / "published"
+pytestmark = pytest.mark.usefixtures("folders")
 
 
 class Trainer:
-    """Gives a tensor that tells how often it was called."""
+    """Fills a tensor with how often it was called."""
 
     def __init__(self) -> None:
         self.checkpoints: list[Path] = []
 
-    def __call__(self, checkpoint: Path):
+    def fit(self, modules: nn.Module, checkpoint: Path) -> Fit:
         self.checkpoints.append(checkpoint)
-        return {"weight": torch.full((3,), float(len(self.checkpoints)))}, OUTCOME
+        modules.train()
+        with torch.no_grad():
+            modules.weight.fill_(float(len(self.checkpoints)))
+        return OUTCOME
+
+    def obtain(self, content: dict = CONTENT, name: str = NAME) -> tuple[nn.Module, Artifact, bool]:
+        modules = nn.Linear(3, 1)
+        return modules, *load_or_fit(name, content, modules, lambda checkpoint: self.fit(modules, checkpoint))
 
 
-def obtain(train, key: str = KEY, name: str = "cifar100-old-0"):
+def obtain(train: Trainer, *arguments) -> Artifact:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        return load_or_train(name, key, SETTINGS, train)
+        return train.obtain(*arguments)[1]
+
+
+def first(artifact: Artifact) -> float:
+    return float(artifact.tensors["weight"][0, 0])
 
 
 # Keys.
@@ -55,73 +74,67 @@ def obtain(train, key: str = KEY, name: str = "cifar100-old-0"):
 def test_a_key_is_64_hexadecimal_digits_and_repeatable():
     assert len(KEY) == 64
     assert set(KEY) <= set("0123456789abcdef")
-    assert key_of(SETTINGS, data="digest", modules=MODULES) == KEY
+    assert key_of(json.loads(json.dumps(CONTENT))) == KEY
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"settings": SETTINGS | {"seed": 1}},
-        {"settings": SETTINGS | {"rate": 0.1 + 1e-12}},
-        {"settings": SETTINGS | {"network": {"widths": [32, 16], "dim": 8}}},
-        {"settings": SETTINGS | {"more": None}},
-        {"settings": {name: value for name, value in SETTINGS.items() if name != "rate"}},
+        {"seed": 1},
+        {"kind": "side"},
+        {"settings": CONTENT["settings"] | {"rate": 0.1 + 1e-12}},
+        {"settings": CONTENT["settings"] | {"network": {"widths": [32, 16], "dim": 8}}},
+        {"settings": CONTENT["settings"] | {"more": None}},
+        {"settings": {}},
         {"data": "another"},
-        {"parents": ("a",)},
-        {"modules": MODULES[:1]},
-        {"modules": (*MODULES, "compatlib.data.splits")},
+        {"parents": ["b", "a"]},
+        {"parents": ["a"]},
+        {"behaviours": {"loop": 1, "resnet": 3}},
+        {"behaviours": {"loop": 1}},
     ],
 )
 def test_every_ingredient_changes_the_key(changes):
-    given = {"settings": SETTINGS, "data": "digest", "modules": MODULES} | changes
-    assert key_of(given.pop("settings"), **given) != KEY
-
-
-def test_parents_count_in_their_order():
-    keys = {key_of(SETTINGS, data="digest", modules=MODULES, parents=p) for p in ([], ["a"], ["a", "b"], ["b", "a"])}
-    assert len(keys) == 4
-
-
-def test_the_code_of_the_modules_changes_the_key(monkeypatch):
-    monkeypatch.setattr(artifacts, "code_digest", lambda modules: f"changed code of {sorted(modules)}")
-    assert key_of(SETTINGS, data="digest", modules=MODULES) != KEY
+    assert key_of(CONTENT | changes) != KEY
 
 
 def test_nothing_else_changes_the_key(monkeypatch):
     monkeypatch.setattr(torch, "__version__", "99.0")
     monkeypatch.setenv("COMPATLIB_ARTIFACTS", "/elsewhere")
     monkeypatch.setenv("COMPATLIB_DATA", "/elsewhere")
-    reordered = dict(reversed(SETTINGS.items())) | {"network": {"dim": 8, "widths": (16, 32)}}
-    assert key_of(reordered, data="digest", modules=MODULES[::-1], parents=()) == KEY
-
-
-def test_an_unknown_module_is_refused():
-    with pytest.raises(ValueError, match=r"compatlib\.methods\.absent"):
-        key_of(SETTINGS, data="digest", modules=["compatlib.methods.absent"])
+    network = {"dim": 8, "widths": (16, 32)}
+    reordered = dict(reversed(CONTENT.items())) | {"settings": {"rate": 0.1, "network": network, "stream": "old"}}
+    assert key_of(reordered) == KEY
 
 
 # Trained once.
 
 
-def test_what_was_trained_is_found_again(folders):
+def test_what_was_trained_is_found_again_with_the_same_weights(folders):
     train = Trainer()
-    first, second = obtain(train), obtain(train)
-    assert len(train.checkpoints) == 1
-    assert torch.equal(first.tensors["weight"], second.tensors["weight"])
-    assert first.about == second.about
-    assert first.key == second.key == KEY
+    one, made, is_new = train.obtain()
+    other, found, is_new_again = train.obtain()
+    assert (is_new, is_new_again, len(train.checkpoints)) == (True, False, 1)
+    assert made.key == found.key == KEY
+    assert made.about == found.about
+    for modules, artifact in ((one, made), (other, found)):
+        assert torch.equal(modules.weight, torch.ones(1, 3))
+        assert torch.equal(modules.bias, one.bias)
+        assert all(torch.equal(value, artifact.tensors[name]) for name, value in modules.state_dict().items())
+        assert not modules.training
     assert (folders[0] / f"cifar100-old-0-{KEY[:16]}.safetensors").exists()
 
 
-def test_what_is_known_about_an_artifact_is_kept_beside_it():
-    obtain(Trainer())
-    about = obtain(Trainer()).about
-    assert about["key"] == KEY
-    assert about["name"] == "cifar100-old-0"
-    assert about["settings"] == SETTINGS
+def test_an_artifact_tells_of_itself_all_that_its_key_is_made_of():
+    train = Trainer()
+    obtain(train)
+    about = obtain(train).about
+    assert {name: about[name] for name in CONTENT} == CONTENT
+    assert key_of({name: about[name] for name in CONTENT}) == about["key"] == KEY
+    assert about["name"] == NAME
     assert about["cost"] == {"seconds": 2.5, "images_per_second": 100.0, "device": "cpu", "processes": 1}
     assert about["history"] == OUTCOME.history
     assert about["torch"] == torch.__version__
+    assert about["threads"] == torch.get_num_threads()
     assert about["device"]
     assert about["made"].startswith("20")
 
@@ -129,10 +142,33 @@ def test_what_is_known_about_an_artifact_is_kept_beside_it():
 def test_another_key_is_another_artifact(folders):
     train = Trainer()
     obtain(train)
-    other = obtain(train, key_of(SETTINGS, data="another", modules=MODULES))
-    assert len(train.checkpoints) == 2
-    assert other.tensors["weight"].tolist() == [2.0, 2.0, 2.0]
+    assert first(obtain(train, CONTENT | {"data": "another"})) == 2.0
     assert len(list(folders[0].glob("*.safetensors"))) == 2
+
+
+def test_a_module_that_is_trained_on_leaves_its_artifact_alone():
+    train = Trainer()
+    for _ in range(2):  # made, then found
+        modules, artifact, _ = train.obtain()
+        with torch.no_grad():
+            modules.weight.add_(1)
+        assert first(artifact) == 1.0
+    publish(artifact)
+    assert first(obtain(train)) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("cifar100 old_samples 0", "cifar100-old_samples-0"),
+        ("digits new, BCT C × 0.1 against (old, L2 against old_quarter) 12", None),
+        ("my-images.v2 SFSC, open-set 1", "my-images.v2-sfsc-open-set-1"),
+        ("../old 0", "..-old-0"),
+    ],
+)
+def test_a_files_name_is_plain_whatever_it_is_called(name, expected):
+    expected = expected or "digits-new-bct-c-0.1-against-old-l2-against-old_quarter-12"
+    assert file_name(name, KEY) == f"{expected}-{KEY[:16]}.safetensors"
 
 
 def test_the_folder_is_the_variable_or_the_repositorys_cache(monkeypatch, folders):
@@ -149,9 +185,9 @@ def test_a_training_that_fails_leaves_no_artifact(folders):
         raise FloatingPointError("diverged")
 
     with pytest.raises(FloatingPointError, match="diverged"):
-        obtain(failing)
+        load_or_fit(NAME, CONTENT, nn.Linear(3, 1), failing)
     assert not list(folders[0].glob("*.safetensors"))
-    assert obtain(Trainer()).tensors["weight"].tolist() == [1.0, 1.0, 1.0]
+    assert first(obtain(Trainer())) == 1.0
 
 
 # Damage.
@@ -170,8 +206,9 @@ def test_a_damaged_file_is_reported_and_trained_again(folders, damage, published
         path = publish(artifact)
     path.write_bytes(damage(path.read_bytes()))
     with pytest.warns(UserWarning, match=r"cifar100-old-0-\w+\.safetensors is damaged .*it is made again now"):
-        again = load_or_train("cifar100-old-0", KEY, SETTINGS, train)
-    assert again.tensors["weight"].tolist() == [2.0, 2.0, 2.0]
+        modules, again, is_new = train.obtain()
+    assert first(again) == float(modules.weight.detach()[0, 0]) == 2.0
+    assert is_new
     assert len(train.checkpoints) == 2
 
 
@@ -183,10 +220,9 @@ def test_a_file_that_holds_another_key_is_not_trusted(folders):
     # Alike in the first 16 digits, which the name shows, and different after them.
     write_tensors(path, tensors, about | {"key": KEY[:16] + "0" * 48})
     with pytest.warns(UserWarning, match="holds another artifact than its name says"):
-        again = load_or_train("cifar100-old-0", KEY, SETTINGS, train)
+        again = train.obtain()[1]
     assert again.key == KEY
-    assert again.tensors["weight"].tolist() == [2.0, 2.0, 2.0]
-    assert obtain(train).tensors["weight"].tolist() == [2.0, 2.0, 2.0]
+    assert first(again) == first(obtain(train)) == 2.0
 
 
 # Published.
@@ -198,18 +234,17 @@ def test_what_is_published_is_found_first(folders):
     assert path.parent == folders[1]
     kept = next(folders[0].glob("*.safetensors"))
     tensors, about = read_tensors(kept)
-    write_tensors(kept, {"weight": tensors["weight"] + 10}, about)
-    assert obtain(train).tensors["weight"].tolist() == [1.0, 1.0, 1.0]
+    write_tensors(kept, tensors | {"weight": tensors["weight"] + 10}, about)
+    assert first(obtain(train)) == 1.0
     kept.unlink()
-    assert obtain(train).tensors["weight"].tolist() == [1.0, 1.0, 1.0]
+    assert first(obtain(train)) == 1.0
     assert len(train.checkpoints) == 1
 
 
 def test_publishing_is_repeatable_and_mends_a_damaged_file():
     artifact = obtain(Trainer())
     path = publish(artifact)
-    before = path.read_bytes()
-    written = path.stat().st_mtime_ns
+    before, written = path.read_bytes(), path.stat().st_mtime_ns
     assert publish(artifact) == path
     assert path.stat().st_mtime_ns == written
     path.write_bytes(before[:50])
@@ -224,21 +259,23 @@ def test_publishing_is_repeatable_and_mends_a_damaged_file():
 
 def train_slowly(number: int, log: Path, begun, others_are_coming) -> None:
     """One process: tells that it trains, and trains until the others had the time to want the same."""
+    modules = nn.Linear(3, 1)
 
-    def train(checkpoint):
+    def fit(checkpoint):
         with log.open("a") as file:
             file.write(f"{number}\n")
         begun.set()
         others_are_coming.wait(5)
         time.sleep(0.3)  # without a lock they would train by now
-        return {"weight": torch.full((3,), float(number))}, OUTCOME
+        nn.init.constant_(modules.weight, float(number))
+        return OUTCOME
 
     if number:
         begun.wait(30)
         others_are_coming.set()
-    artifact = load_or_train("cifar100-old-0", KEY, SETTINGS, train)
+    load_or_fit(NAME, CONTENT, modules, fit)
     with log.with_suffix(".got").open("a") as file:
-        file.write(f"{artifact.tensors['weight'][0]:.0f}\n")
+        file.write(f"{modules.weight.detach()[0, 0]:.0f}\n")
 
 
 def test_processes_that_want_the_same_artifact_train_it_once(tmp_path):
@@ -272,24 +309,28 @@ class RealTraining:
         if len(self.shares) == self.stop_at:
             raise KeyboardInterrupt
 
-    def __call__(self, checkpoint: Path):
-        backbone = initialised(lambda: small_resnet(widths=(4,), dim=4, stem_stride=2), 0, "old")
-        classifier = initialised(lambda: LinearClassifier(4, 3), 0, "old classifier")
+    def obtain(self, name: str = NAME) -> Artifact:
+        parts = {
+            "backbone": initialised(lambda: small_resnet(widths=(4,), dim=4, stem_stride=2), 0, "old"),
+            "classifier": initialised(lambda: LinearClassifier(4, 3), 0, "old classifier"),
+        }
         recipe = Recipe(epochs=2, batch_size=8, learning_rate=0.05)
-        options = {"checkpoint": checkpoint, "checkpoint_seconds": 0, "report": self.report}
-        outcome = independent.fit(backbone, classifier, images(), recipe, seed=0, role="old", **options)
-        modules = nn.ModuleDict({"backbone": backbone, "classifier": classifier})
-        return {name: tensor.cpu() for name, tensor in modules.state_dict().items()}, outcome
+
+        def fit(checkpoint):
+            options = {"checkpoint": checkpoint, "checkpoint_seconds": 0, "report": self.report}
+            return independent.fit(**parts, images=images(), recipe=recipe, seed=0, role="old", **options)
+
+        return load_or_fit(name, CONTENT, nn.ModuleDict(parts), fit)[0]
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6])
 def test_a_training_that_is_killed_goes_on_from_its_checkpoint(folders, stop_at):
-    whole = obtain(RealTraining(), name="whole")
+    whole = RealTraining().obtain("whole")
     with pytest.raises(KeyboardInterrupt):
-        obtain(RealTraining(stop_at))
+        RealTraining(stop_at).obtain()
     assert not list(folders[0].glob("cifar100*.safetensors"))
     resumed = RealTraining()
-    again = obtain(resumed)
+    again = resumed.obtain()
     # The checkpoint of the step before the interruption is on disk.
     assert len(resumed.shares) == 6 - (stop_at - 1)
     assert again.tensors.keys() == whole.tensors.keys()
@@ -298,34 +339,35 @@ def test_a_training_that_is_killed_goes_on_from_its_checkpoint(folders, stop_at)
     assert not list(folders[0].glob("*.checkpoint"))
 
 
-# Modules.
+# The models that are published with the study.
 
 
-def test_modules_are_fitted_once_and_then_found_with_the_same_weights():
-    fitted = []
-
-    def fit(module, checkpoint):
-        fitted.append(checkpoint)
-        module.train()
-        with torch.no_grad():
-            module.weight.fill_(3.0)
-        return OUTCOME
-
-    first, second = nn.Linear(2, 1), nn.Linear(2, 1)
-    artifact, is_new = load_or_fit("linear", KEY, SETTINGS, first, lambda checkpoint: fit(first, checkpoint))
-    again, is_new_again = load_or_fit("linear", KEY, SETTINGS, second, lambda checkpoint: fit(second, checkpoint))
-    assert (is_new, is_new_again, len(fitted)) == (True, False, 1)
-    assert artifact.key == again.key == KEY
-    for module in (first, second):
-        assert torch.equal(module.weight, torch.full((1, 2), 3.0))
-        assert torch.equal(module.bias, first.bias)
-        assert not module.training
+@pytest.fixture(scope="module")
+def published() -> dict[str, tuple[dict[str, torch.Tensor], dict]]:
+    """Tensors and what is told of them, by the file's name."""
+    return {path.name: read_tensors(path) for path in PUBLISHED}
 
 
-def test_a_module_that_is_trained_on_leaves_its_artifact_alone():
-    module = nn.Linear(2, 1)
-    artifact, _ = load_or_fit("linear", KEY, SETTINGS, module, lambda checkpoint: OUTCOME)
-    before = artifact.tensors["weight"].clone()
-    with torch.no_grad():
-        module.weight.add_(1)
-    assert torch.equal(artifact.tensors["weight"], before)
+@pytest.mark.parametrize("name", [path.name for path in PUBLISHED])
+def test_a_published_models_key_is_made_of_what_it_tells_of_itself(published, name):
+    tensors, about = published[name]
+    assert key_of({each: about[each] for each in CONTENT}) == about["key"]
+    assert file_name(about["name"], about["key"]) == name
+    known = {own["key"] for _, own in published.values()} | {row["new_key"] for row in REKEYED}
+    assert set(about["parents"]) <= known
+    assert all(tensor.isfinite().all() for tensor in tensors.values())
+    losses = dict.fromkeys(range(1, about["settings"]["training"]["epochs"] + 1), 0.0)
+    for row in about["history"]:
+        losses[row["epoch"]] += row["value"]
+    assert 0 < losses[max(losses)] < losses[1]
+    assert about["cost"]["seconds"] > 0
+
+
+def test_every_old_key_has_one_new_key_and_every_model_of_then_is_listed(published):
+    keys = [row[column] for row in REKEYED for column in ("old_key", "new_key")]
+    assert len(set(keys)) == len(keys) == 2 * len(REKEYED)
+    assert all(len(key) == 64 and set(key) <= set("0123456789abcdef") for key in keys)
+    listed = {row["new_key"]: row["name"] for row in REKEYED if row["published"] == "yes"}
+    of_then = {about["key"]: about["name"] for _, about in published.values() if about["made"] < REKEYED_ON}
+    assert of_then
+    assert of_then.items() <= listed.items()
