@@ -146,6 +146,20 @@ def test_another_key_is_another_artifact(folders):
     assert len(list(folders[0].glob("*.safetensors"))) == 2
 
 
+def test_an_artifact_is_found_whatever_it_was_called(folders):
+    """Else a model that is called otherwise now, or by two descriptions, would be trained again."""
+    train = Trainer()
+    made = obtain(train, CONTENT, "cifar100 another name")
+    assert obtain(train).about == made.about
+    path = publish(made)
+    (kept,) = folders[0].glob("*.safetensors")
+    kept.unlink()
+    renamed = obtain(train)
+    assert first(renamed) == 1.0
+    assert publish(Artifact(KEY, renamed.tensors, renamed.about | {"name": NAME})) == path
+    assert [each.name for each in folders[1].iterdir()] == [f"cifar100-another-name-{KEY[:16]}.safetensors"]
+
+
 def test_a_module_that_is_trained_on_leaves_its_artifact_alone():
     train = Trainer()
     for _ in range(2):  # made, then found
@@ -309,7 +323,7 @@ class RealTraining:
         if len(self.shares) == self.stop_at:
             raise KeyboardInterrupt
 
-    def obtain(self, name: str = NAME) -> Artifact:
+    def obtain(self, name: str = NAME, **changes: str) -> Artifact:
         parts = {
             "backbone": initialised(lambda: small_resnet(widths=(4,), dim=4, stem_stride=2), 0, "old"),
             "classifier": initialised(lambda: LinearClassifier(4, 3), 0, "old classifier"),
@@ -320,12 +334,12 @@ class RealTraining:
             options = {"checkpoint": checkpoint, "checkpoint_seconds": 0, "report": self.report}
             return independent.fit(**parts, images=images(), recipe=recipe, seed=0, role="old", **options)
 
-        return load_or_fit(name, CONTENT, nn.ModuleDict(parts), fit)[0]
+        return load_or_fit(name, CONTENT | changes, nn.ModuleDict(parts), fit)[0]
 
 
 @pytest.mark.parametrize("stop_at", [1, 4, 6])
 def test_a_training_that_is_killed_goes_on_from_its_checkpoint(folders, stop_at):
-    whole = RealTraining().obtain("whole")
+    whole = RealTraining().obtain("whole", data="the same, in one go")
     with pytest.raises(KeyboardInterrupt):
         RealTraining(stop_at).obtain()
     assert not list(folders[0].glob("cifar100*.safetensors"))
