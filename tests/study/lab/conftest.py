@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from compatlib.data.images import ImageSet
+from compatlib.data import sources
+from compatlib.data.images import Images, ImageSet
 from compatlib.study.lab import artifacts, images, roles
 from compatlib.study.settings import Knobs, Settings, settings
 
@@ -35,19 +36,22 @@ def tiny() -> Callable[..., Settings]:
     return make
 
 
-@pytest.fixture
-def drawn_cifar100(monkeypatch):
+@pytest.fixture(scope="module")
+def drawn_cifar100():
     """In place of CIFAR-100, which tests do not have: as many classes of noise, so that a run of it can be planned."""
 
-    def load(dataset: str, split: str, **_) -> ImageSet:
+    def load(dataset: str, split: str, own=sources.load, **options) -> Images:
+        if dataset != "cifar100":
+            return own(dataset, split, **options)
         per_class = {"train": 10, "test": 2}[split]
         random = torch.Generator().manual_seed(per_class)
         pixels = torch.randint(0, 256, (100 * per_class, 3, 32, 32), dtype=torch.uint8, generator=random)
         return ImageSet(pixels, torch.arange(100).repeat_interleave(per_class), tuple(map(str, range(100))))
 
     forget()
-    monkeypatch.setattr(images.sources, "load", load)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sources, "load", load)
+        yield
     forget()
 
 

@@ -67,7 +67,8 @@ def test_every_role_has_its_network_and_its_classifier(tiny, role):
     expected = small_resnet(
         widths=network.widths, blocks=deep * network.blocks, stem_stride=2, dim=dim, head=network.head, in_channels=1
     )
-    assert [t.shape for t in parts["backbone"].state_dict().values()] == [t.shape for t in expected.state_dict().values()]
+    shapes = [[tensor.shape for tensor in each.state_dict().values()] for each in (parts["backbone"], expected)]
+    assert shapes[0] == shapes[1]
     kinds = {"cosine": CosineClassifier, "arcface": ArcFaceClassifier}
     assert type(parts["classifier"]) is kinds.get(role.rpartition("_")[2], LinearClassifier)
     assert parts["classifier"].weight.shape == (int(share_of(role, run).labels.max()) + 1, dim)

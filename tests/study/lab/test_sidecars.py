@@ -6,14 +6,14 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-
-from compatlib.study import models, rows, sidecars
 from compatlib.study.artifacts import Artifact
-from compatlib.study.chapters import bct, bct_tuning, problem
 from compatlib.study.digests import code_digest, module_digest
 from compatlib.study.provenance import versions
-from compatlib.study.settings import settings
 from compatlib.study.sidecars import current_versions, data_digests, description, version_of
+
+from compatlib.study import models, rows, sidecars
+from compatlib.study.chapters import bct, bct_tuning, problem
+from compatlib.study.settings import settings
 
 CHAPTERS = pytest.mark.parametrize("chapter", [problem, bct, bct_tuning], ids=lambda chapter: chapter.CHAPTER)
 MEASURED_BY = ("compatlib.embedding", "compatlib.evaluation.compatibility")
