@@ -26,7 +26,7 @@ def tiny() -> Callable[..., Settings]:
 
     def make(knobs: type[Knobs] = Knobs, **given) -> Settings:
         run = settings({"profile": "smoke", "dataset": "digits", **given}, knobs)
-        short = {"epochs": 2, "batch_size": 16}
+        short = {"epochs": 2, "batch_size": 16, "warmup_epochs": 1}
         own = {name: getattr(run.knobs, name, None) for name in ("side", "transformation")}
         recipes = {name: recipe.model_copy(update=short) for name, recipe in own.items() if recipe is not None}
         changes = {"classes": 10, "train_per_class": 8, "test_per_class": 4}
