@@ -448,7 +448,7 @@ def test_a_baseline_is_drawn_to_the_old_models_embeddings(run, told, method):
 
 @pytest.mark.parametrize("what", SUBMODELS, ids=lambda what: what.name)
 def test_widths_start_from_the_base_models_weights_unless_they_are_trained_apart(run, told, what):
-    """A narrow network starts as that part of the full one, and the stream is the role's; but not an independent one."""
+    """A narrow network starts as that part of the full one, in the role's stream; but not an independent one."""
     options = told_of(told, run, what, 5).options
     stream = f"new width {what.width:g}" if getattr(what, "method", "") == "independent" else "new"
     assert (options["seed"], options["role"]) == (5, stream)
