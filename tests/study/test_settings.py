@@ -1,6 +1,5 @@
 """Settings of a run: a notebook's parameters over a profile's values, and everything that is refused."""
 
-import importlib
 import json
 import math
 import re
@@ -16,7 +15,18 @@ from traitlets.config import Config
 
 from compatlib.data import sources
 from compatlib.study import settings as module
-from compatlib.study.settings import Knobs, load_profile, profiles, read_seeds, settings
+from compatlib.study.publishing.chapters import CHAPTERS
+from compatlib.study.settings import (
+    Knobs,
+    TableKnobs,
+    changed,
+    load_profile,
+    profiles,
+    read_seeds,
+    settings,
+    tables,
+    value_of,
+)
 from compatlib.training import Recipe
 
 
@@ -86,7 +96,7 @@ def test_a_profile_may_have_values_for_a_chapters_knobs(monkeypatch):
 @pytest.mark.parametrize("name", profiles())
 def test_the_profiles_values_are_knobs_of_their_chapters(name):
     for chapter, values in load_profile(name).get("knobs", {}).items():
-        knobs = importlib.import_module(f"compatlib.study.chapters.{chapter}").Knobs
+        knobs = CHAPTERS[chapter].knobs
         assert knobs.chapter == chapter
         run = settings({"profile": name}, knobs)
         for knob, value in values.items():
@@ -224,9 +234,9 @@ def test_several_problems_are_told_at_once():
 
 def test_settings_cannot_be_changed():
     run = settings({}, Chapter)
-    for changed, name in ((run, "profile"), (run.knobs, "margin"), (run.training, "epochs")):
+    for frozen, name in ((run, "profile"), (run.knobs, "margin"), (run.training, "epochs")):
         with pytest.raises(ValueError, match="frozen"):
-            setattr(changed, name, 1)
+            setattr(frozen, name, 1)
 
 
 @pytest.mark.parametrize(
@@ -298,3 +308,79 @@ def test_a_real_shells_own_names_are_no_parameters(monkeypatch):
     shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
     assert {"In", "Out", "get_ipython", "exit", "open"} <= set(shell.user_ns)
     assert settings(shell.user_ns | {"seeds": "3"}).seeds == (3,)
+
+
+# Other values of a run.
+
+
+def test_a_run_with_other_values_has_these_and_no_others():
+    run = settings({"profile": "laptop", "margin": 0.25}, Chapter)
+    other = changed(run, {"knobs.margin": 0.75, "training.epochs": 99, "classes": 3})
+    assert (other.knobs.margin, other.training.epochs, other.classes) == (0.75, 99, 3)
+    back = {"knobs.margin": 0.25, "training.epochs": run.training.epochs, "classes": run.classes}
+    assert changed(other, back) == run
+    assert changed(run, {}) is run
+    assert isinstance(other.knobs, Chapter)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("epochs", "a run has no 'epochs': Settings has no 'epochs'"),
+        ("knobs.margn", "Chapter has no 'margn'"),
+        ("training.epochs.more", "int has no 'more'"),
+        ("training.recipe", "Training has no 'recipe'"),
+    ],
+)
+def test_a_value_that_a_run_has_not_is_refused(name, words):
+    run = settings({}, Chapter)
+    with pytest.raises(ValueError, match=words):
+        value_of(run, name)
+    with pytest.raises(ValueError, match=words.rpartition(": ")[2]):
+        changed(run, {name: 1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"knobs.margin": -1.0}, "'margin' = -1.0: .*greater than 0"),
+        ({"training.learning_rate": math.nan}, "'learning_rate' = nan: .*finite number"),
+        ({"seeds": ()}, "'seeds' .*at least one"),
+    ],
+)
+def test_an_impossible_other_value_is_refused(changes, words):
+    with pytest.raises(ValueError, match=words):
+        changed(settings({}, Chapter), changes)
+
+
+@pytest.mark.parametrize("name", ["profile", "training.epochs", "knobs.distance"])
+def test_a_value_is_found_by_its_dotted_name(name):
+    run = settings({}, Chapter)
+    assert value_of(run, name) == {"profile": "smoke", "training.epochs": 3, "knobs.distance": "cosine"}[name]
+
+
+# Tables.
+
+
+class Tables(TableKnobs):
+    all_tables = ("T1", "T2", "T3")
+    tables_of = {"laptop": ("T3", "T1")}  # noqa: RUF012
+
+
+@pytest.mark.parametrize(
+    ("profile", "given", "measured"),
+    [
+        ("smoke", "", ("T1", "T2", "T3")),
+        ("laptop", "", ("T1", "T3")),
+        ("laptop", "T2", ("T1", "T2")),
+        ("smoke", "T3 , T2", ("T1", "T2", "T3")),
+        ("smoke", "T3,", ("T1", "T3")),
+    ],
+)
+def test_the_first_table_is_always_measured_and_all_in_their_order(profile, given, measured):
+    assert tables(settings({"profile": profile, "tables": given}, Tables)) == measured
+
+
+def test_an_unknown_table_is_refused_with_the_valid_ones():
+    with pytest.raises(ValueError, match=r"unknown table \['T4'\]; choose from T1, T2, T3"):
+        settings({"tables": "T1,T4"}, Tables)

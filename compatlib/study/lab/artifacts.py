@@ -69,12 +69,12 @@ def load_or_fit(
         The artifact, and whether it had to be trained now.
     """
     key, is_new = key_of(content), False
-    artifact = _read(name, key, PUBLISHED_MODELS) or _read(name, key, folder())
+    artifact = _read(key, PUBLISHED_MODELS) or _read(key, folder())
     if artifact is None:
         path = _path(name, key, folder())
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
-            artifact = _read(name, key, folder())
+        with FileLock(path.with_name(f"{key[:16]}.lock")):
+            artifact = _read(key, folder())
             if artifact is None:
                 artifact, is_new = _made(path, name, content, modules, fit), True
     load_weights(modules, artifact.tensors, Path(file_name(name, key)))
@@ -101,8 +101,9 @@ def publish(artifact: Artifact) -> Path:
 
     A whole file that is there already is left as it is.
     """
-    path = _path(artifact.about["name"], artifact.key, PUBLISHED_MODELS)
-    if _read(artifact.about["name"], artifact.key, PUBLISHED_MODELS) is None:
+    found = _read(artifact.key, PUBLISHED_MODELS)
+    path = _path((found or artifact).about["name"], artifact.key, PUBLISHED_MODELS)
+    if found is None:
         write_tensors(path, artifact.tensors, artifact.about)
     return path
 
@@ -116,19 +117,18 @@ def _path(name: str, key: str, where: Path) -> Path:
     return where / file_name(name, key)
 
 
-def _read(name: str, key: str, where: Path) -> Artifact | None:
-    path = _path(name, key, where)
-    try:
-        tensors, about = read_tensors(path)
-    except FileNotFoundError:
-        return None
-    except DamagedFileError as error:
-        warnings.warn(f"{error}; it is made again now", stacklevel=4)
-        return None
-    if about.get("key") != key:
+def _read(key: str, where: Path) -> Artifact | None:
+    """The artifact of a key, whatever its file is called besides: a name is for people, and may change."""
+    for path in sorted(where.glob(f"*-{key[:16]}.safetensors")):
+        try:
+            tensors, about = read_tensors(path)
+        except DamagedFileError as error:
+            warnings.warn(f"{error}; it is made again now", stacklevel=4)
+            continue
+        if about.get("key") == key:
+            return Artifact(key, tensors, about)
         warnings.warn(f"{path} holds another artifact than its name says; it is made again now", stacklevel=4)
-        return None
-    return Artifact(key, tensors, about)
+    return None
 
 
 def _circumstances() -> dict[str, Any]:

@@ -8,6 +8,7 @@ those of a subset are the sums over its classes.
 import json
 import os
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ def cell_name(row: Mapping[str, Any], columns: tuple[str, ...]) -> str:
     """The name of a row's cell: its columns as JSON, an `x` that it lacks as null."""
     values = {name: row.get(name, "") for name in columns}
     x = values.get("x", "")
-    values["x"] = None if x == "" or x != x else float(x)
+    values["x"] = None if x == "" or x != x else round(float(x), 6)  # as it is written in the rows
     return json.dumps(values, sort_keys=True)
 
 
@@ -37,17 +38,17 @@ def read(path: Path) -> dict[str, dict[str, ClassScores]]:
     if not path.exists():
         return {}
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             groups = sorted({name.rpartition("/")[0] for name in file.files})
-            found = {group: [file[f"{group}/{part}"] for part in _PARTS] for group in groups}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            return {group: _cells(*(file[f"{group}/{part}"] for part in _PARTS)) for group in groups}
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}); restore it from the repository") from error
+
+
+def _cells(cells: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> dict[str, ClassScores]:
     return {
-        group: {
-            str(cell): ClassScores(own.astype(np.float64), count.astype(np.int64))
-            for cell, own, count in zip(cells, sums, counts, strict=True)
-        }
-        for group, (cells, sums, counts) in found.items()
+        str(cell): ClassScores(own.astype(np.float64), count.astype(np.int64))
+        for cell, own, count in zip(cells, sums, counts, strict=True)
     }
 
 

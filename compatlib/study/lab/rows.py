@@ -193,7 +193,7 @@ class Rows:
     def _cases(self) -> Iterator[tuple[dict[str, Any], dict[str, Any], np.ndarray]]:
         """Every seed's description, each of its cases, and the places of the case's rows."""
         columns = {name: self.frame[name].to_numpy() for name in CELL}
-        columns["x"] = np.where(np.isnan(columns["x"].astype(float)), "", columns["x"].astype(object))
+        columns["x"] = np.array([_as_written(x) for x in columns["x"]], dtype=object)
         group = np.array(groups(self.frame))
         for name, about in self.sidecar.items():
             places = np.flatnonzero(group == name)
@@ -201,7 +201,7 @@ class Rows:
             for case in about["cases"]:
                 fits = np.isin(own["metric"].astype(str), case["metrics"])
                 for column, value in case["cells"].items():
-                    fits &= own[column] == value
+                    fits &= own[column] == (_as_written(value) if column == "x" else value)
                 yield about, case, places[fits]
 
     def by_seed(self, **wanted: Any) -> pd.Series:
@@ -305,6 +305,11 @@ def groups(frame: pd.DataFrame) -> list[str]:
     return [
         f"{profile}/{dataset}/{seed}" for profile, dataset, seed in zip(*(frame[name] for name in GROUP), strict=True)
     ]
+
+
+def _as_written(x: Any) -> float | str:
+    """An x as it is read again: to six decimals, and empty where there is none."""
+    return "" if x == "" or x != x else round(float(x), 6)
 
 
 def _seed_of(group: str) -> int:

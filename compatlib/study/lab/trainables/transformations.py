@@ -69,6 +69,8 @@ class Transformation(Trainable):
     is_published = False
 
     def __post_init__(self) -> None:
+        for role in (self.old, self.new):
+            role_of(role)
         if self.objective not in OBJECTIVES or self.source not in SOURCES:
             raise ValueError(
                 f"objective is {self.objective!r} and source {self.source!r}; valid are {OBJECTIVES} and {SOURCES}"

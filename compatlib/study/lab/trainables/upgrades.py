@@ -10,6 +10,7 @@ from torch import nn
 
 from compatlib.embedding import embed
 from compatlib.methods import bct, bct_baselines
+from compatlib.study.lab.roles import role_of
 from compatlib.study.lab.trainables.base import Base, RoleModel, Trainable
 from compatlib.study.settings import Settings
 from compatlib.training import Fit
@@ -93,7 +94,7 @@ class Upgrade(RoleModel):
     the successor has. weight: of the compatibility term; None for the method's own.
 
     Raises:
-        ValueError: an unknown method.
+        ValueError: an unknown method or role.
     """
 
     method: str
@@ -104,6 +105,7 @@ class Upgrade(RoleModel):
     def __post_init__(self) -> None:
         if self.method not in METHODS:
             raise ValueError(f"unknown method {self.method!r}; choose one of {(INDEPENDENT, *METHODS)}")
+        role_of(self.new)
         if self.weight == METHODS[self.method].weight:
             object.__setattr__(self, "weight", None)  # one model has one description
 

@@ -13,7 +13,7 @@ from compatlib.methods.sfsc import Step
 from compatlib.models.classifiers import LinearClassifier
 from compatlib.models.resnet import small_resnet
 from compatlib.models.slimmable import Slimmable
-from compatlib.study.gradient_statistics import GradientStatistics
+from compatlib.study.lab.gradient_statistics import GradientStatistics
 from compatlib.training import Recipe, initialised
 
 NAMES, TENSORS, EPOCHS, STEPS = ("1.0", "0.5", "0.25"), ("a", "b"), 3, 4

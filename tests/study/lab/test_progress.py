@@ -6,8 +6,8 @@ import os
 import numpy as np
 import pytest
 
-from compatlib.study import progress
-from compatlib.study.progress import Work
+from compatlib.study.lab import progress
+from compatlib.study.lab.progress import Work
 
 
 @pytest.fixture

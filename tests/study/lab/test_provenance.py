@@ -6,8 +6,8 @@ import numpy
 import pytest
 from pydantic import BaseModel
 
-from compatlib.study import provenance as module
-from compatlib.study.provenance import Provenance, provenance, source_commit, versions
+from compatlib.study.lab import provenance as module
+from compatlib.study.lab.provenance import Provenance, provenance, source_commit, versions
 
 
 class Inner(BaseModel):

@@ -15,12 +15,16 @@ import psutil
 import pytest
 import torch
 
-from compatlib.study import parallel
-from compatlib.study.parallel import WORTH_A_PROCESS, Task, train_all
-from compatlib.study.progress import Work
+from compatlib.checkpoints import read_tensors
+from compatlib.study.lab import parallel
+from compatlib.study.lab.make import make
+from compatlib.study.lab.parallel import WORTH_A_PROCESS, Task, train_all
+from compatlib.study.lab.progress import Work
+from compatlib.study.lab.trainables import Base, Upgrade
+from compatlib.study.settings import settings
 
 PATIENCE = 120
-PROJECT = Path(__file__).resolve().parents[2]
+PROJECT = Path(__file__).resolve().parents[3]
 
 
 class Record(Work):
@@ -255,22 +259,12 @@ def test_after_a_failure_what_is_under_way_is_finished_and_nothing_else_begun(po
 # In processes of their own.
 
 
-def train_base(run, role: str, report) -> bool:
-    from compatlib.study import models
-
+def train(run, what, report) -> bool:
     report(0.0, f"{os.getpid()} with {torch.get_num_threads()} thread")
-    return models.base_model(run, role, 0, report=report)[1]
-
-
-def train_upgrade(run, report) -> bool:
-    from compatlib.study.upgrades import Upgrade, model_of
-
-    return model_of(run, Upgrade("BCT C"), 0, report=report)[1]
+    return make(run, what, 0, report=report)[1]
 
 
 def tiny_run():
-    from compatlib.study.settings import settings
-
     smoke = settings({"profile": "smoke", "dataset": "digits"})
     sizes = {"classes": 6, "train_per_class": 10, "test_per_class": 4}
     training = smoke.training.model_copy(update={"epochs": 2, "batch_size": 8})
@@ -281,8 +275,8 @@ def tiny_run():
 def trained(tmp_path_factory):
     """Three models trained by two processes, the old one found; and again in this process by one thread."""
     run, folders = tiny_run(), {name: tmp_path_factory.mktemp(name) for name in ("apart", "here")}
-    tasks = [Task(role, partial(train_base, run, role), work) for role, work in (("old", 60), ("new", 120))]
-    tasks.append(Task("upgrade", partial(train_upgrade, run), 120, 1))
+    tasks = [Task(role, partial(train, run, Base(role)), work) for role, work in (("old", 60), ("new", 120))]
+    tasks.append(Task("upgrade", partial(train, run, Upgrade("BCT C")), 120, 1))
     threads, progress = torch.get_num_threads(), Record(tasks)
     torch.set_num_threads(1)
     try:
@@ -290,7 +284,7 @@ def trained(tmp_path_factory):
             patch.setenv("COMPATLIB_ARTIFACTS", str(folders["here"]))
             train_all(tasks, Record(), processes=1)
             patch.setenv("COMPATLIB_ARTIFACTS", str(folders["apart"]))
-            train_base(run, "old", lambda share, text: None)
+            train(run, Base("old"), lambda share, text: None)
             train_all(tasks, progress, processes=2)
     finally:
         torch.set_num_threads(threads)
@@ -298,8 +292,6 @@ def trained(tmp_path_factory):
 
 
 def test_a_process_trains_the_same_bits_as_one_thread_here(trained):
-    from compatlib.checkpoints import read_tensors
-
     folders, _ = trained
     names = {folder: sorted(path.name for path in folders[folder].glob("*.safetensors")) for folder in folders}
     assert names["here"] == names["apart"]
@@ -318,7 +310,7 @@ def test_reports_of_processes_arrive_in_their_order(trained):
     assert steps["new"] == pytest.approx([step / 14 for step in range(15)])
     # The very last ones of all may come too late to be of use.
     assert len(steps["upgrade"]) > 0
-    assert steps["upgrade"] == pytest.approx([step / 14 for step in range(1, 15)][: len(steps["upgrade"])])
+    assert steps["upgrade"] == pytest.approx([step / 14 for step in range(15)][: len(steps["upgrade"])])
     firsts = {task: text for task, share, text in progress.reports if share == 0}
     assert all(text.endswith("with 1 thread") for text in firsts.values())
     workers = {int(text.split()[0]) for text in firsts.values()}
@@ -368,8 +360,8 @@ def test_a_failure_in_a_process_reaches_the_caller_whatever_the_others_report(tm
 SCRIPT = """
 import os, sys, time
 from pathlib import Path
-from compatlib.study.parallel import Task, train_all
-from compatlib.study.progress import Work
+from compatlib.study.lab.parallel import Task, train_all
+from compatlib.study.lab.progress import Work
 
 
 def work(report):
