@@ -5,12 +5,12 @@ import math
 import numpy as np
 import pytest
 import yaml
+from compatlib.study.rows import Rows, groups
+from compatlib.study.sidecars import current_versions
 from scipy import stats
 
 from compatlib.study import claims, rows
-from compatlib.study.claims import Claim, judge, load, table
-from compatlib.study.rows import Rows, groups
-from compatlib.study.sidecars import current_versions
+from compatlib.study.publishing.claims import Claim, judge, load, table
 
 CLAIM = {
     "id": "a-claim",
