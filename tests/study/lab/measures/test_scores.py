@@ -190,9 +190,8 @@ def test_a_threshold_is_fixed_under_old_old_on_all_queries_and_transferred(seed,
 
 
 def test_the_fixed_threshold_knows_nothing_of_the_successor(seed, drawn):
-    first, second = (
-        asked(seed, threshold, drawn(number, dim=12, spread=2), drawn(4, dim=12, spread=2)) for number in (5, 6)
-    )
+    old, successors = drawn(4, dim=12, spread=2), (drawn(number, dim=12, spread=2) for number in (5, 6))
+    first, second = (asked(seed, threshold, new, old, "euclidean") for new in successors)
     for cell in (cell for cell in first if cell[1].startswith("fixed")):
         assert first[cell]["value"] == second[cell]["value"]
     assert first["all", "transferred TAR"]["value"] != second["all", "transferred TAR"]["value"]
