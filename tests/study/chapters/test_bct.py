@@ -15,7 +15,7 @@ from compatlib.study.lab.experiment import measure, validation
 from compatlib.study.lab.images import CLASS_INCREMENTAL, GENERATIONS, OPEN_SET, SAMPLE_INCREMENTAL
 from compatlib.study.lab.seed import Seed
 from compatlib.study.lab.spaces import ClassMeans, Of, of_role
-from compatlib.study.lab.trainables import Base, Upgrade
+from compatlib.study.lab.trainables import Base, Upgrade, upgraded
 from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED
 from compatlib.study.settings import settings, tables
 
@@ -227,11 +227,9 @@ def test_class_means_answer_under_the_cosine(measured, name):
 @pytest.mark.parametrize("method", ["independent", "BCT A"])
 def test_a_chain_is_a_full_matrix_of_its_generations(measured, scored, method):
     """Each trained against its predecessor only; the first is common to both chains."""
-    first, second = (
-        Base("old_quarter"),
-        Base("old") if method == "independent" else Upgrade(method, Base("old_quarter"), "old"),
-    )
-    third = Base("new") if method == "independent" else Upgrade(method, second, "new")
+    first = Base("old_quarter")
+    second = upgraded(method, first, "old")
+    third = upgraded(method, second, "new")
     generations = dict(zip(("generation 1", "generation 2", "generation 3"), (first, second, third), strict=True))
     for (query, q), (gallery, g) in itertools.product(generations.items(), repeat=2):
         cell = {"split": GENERATIONS, "method": method, "query_model": query, "gallery_model": gallery}
@@ -243,14 +241,8 @@ def test_what_does_not_depend_on_the_table_is_the_same_in_each(measured):
     """Models trained apart, and λ = 1, stand in B1 and in the sweep of B4."""
     for method, x in (("independent", 0.0), ("BCT A", 1.0), ("BCT C", 1.0)):
         for gallery, metric in itertools.product(("old", "new"), SCORES):
-            wanted = {
-                "split": CLASS_INCREMENTAL,
-                "method": method,
-                "variant": "",
-                "query_model": "new",
-                "subset": "all",
-            }
-            wanted |= {"gallery_model": gallery, "metric": metric, "seed": 0}
+            wanted = {"split": CLASS_INCREMENTAL, "method": method, "variant": "", "subset": "all", "seed": 0}
+            wanted |= {"query_model": "new", "gallery_model": gallery, "metric": metric}
             assert measured.rows.by_seed(**wanted, x_name="")[0] == measured.rows.by_seed(**wanted, x=x)[0]
 
 
@@ -273,10 +265,8 @@ def test_a_run_of_the_other_distance_measures_with_it_throughout(tiny_run, found
 
 def test_a_page_of_fewer_tables_trains_nothing_anew_and_has_the_same_rows(tiny_run, found_only, measured, comparable):
     part = measure(CHAPTER, tiny_run(Knobs, tables="B3", seeds=[1])).rows.frame
-    whole = measured.rows.frame
-    pd.testing.assert_frame_equal(
-        comparable(part), comparable(whole[whole["seed"].eq(1) & whole["split"].ne(OPEN_SET)])
-    )
+    whole = measured.rows.frame.query("seed == 1")
+    pd.testing.assert_frame_equal(comparable(part), comparable(whole[whole["split"] != OPEN_SET]))
 
 
 def test_what_is_published_is_all_that_is_trained(measured):
@@ -291,7 +281,8 @@ def test_what_is_published_is_all_that_is_trained(measured):
 
 # Tuning.
 
-CANDIDATES = [(method, weight) for method, weights in tuning.WEIGHTS.items() for weight in weights]
+FEW = {"triplet, raw": (0.1, 1.0), "BCT A": (1.0, 3.0), "BCT C": (0.3,)}
+CANDIDATES = [(method, weight) for method, weights in FEW.items() for weight in weights]
 
 
 @pytest.fixture(scope="module")
@@ -305,7 +296,8 @@ def tuned_run(tiny_run):
 @pytest.fixture(scope="module")
 def tuned(tuned_run, keeps_trained, without_test_images):
     """Measured where no test image can be read."""
-    with without_test_images(tuned_run):
+    with pytest.MonkeyPatch.context() as patch, without_test_images(tuned_run):
+        patch.setattr(tuning, "WEIGHTS", FEW)
         return measure(tuning.CHAPTER, tuned_run)
 
 
