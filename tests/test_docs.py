@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from compatlib.study import claims, readme
+from compatlib.study.publishing import claims, readme
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "book").glob("*.md"), *(PROJECT / "data").glob("*.md")])

@@ -36,22 +36,77 @@ def test_layers_of_the_package(monkeypatch):
     assert lint_imports(config_filename=str(PROJECT / ".importlinter"), no_cache=True) == 0
 
 
-def test_wrong_import_is_found(tmp_path, monkeypatch):
-    """The contract can fail: the same one over a package whose data know of its models."""
-    package = tmp_path / "layered"
-    for name in ("study", "methods", "embedding", "gallery", "training", "checkpoints", "evaluation", "data", "models"):
-        (package / name).mkdir(parents=True)
-        (package / name / "__init__.py").touch()
-    (package / "__init__.py").touch()
-    (package / "data" / "__init__.py").write_text("import layered.models\n")
-    contract = (PROJECT / ".importlinter").read_text().replace("compatlib", "layered")
-    (tmp_path / ".importlinter").write_text(contract)
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.syspath_prepend(tmp_path)
-    assert lint_imports(config_filename=".importlinter", no_cache=True) == 1
-    (package / "data" / "__init__.py").write_text("")
-    (package / "methods" / "__init__.py").write_text("import layered.models\n")
-    assert lint_imports(config_filename=".importlinter", no_cache=True) == 0
+MODULES = (  # a package before what is in it
+    "evaluation",
+    "data",
+    "models",
+    "checkpoints",
+    "embedding",
+    "gallery",
+    "training",
+    "methods",
+    "study",
+    "study.settings",
+    "study.lab",
+    "study.chapters",
+    "study.chapters.problem",
+    "study.chapters.bct",
+    "study.chapters.sfsc",
+    "study.publishing",
+)
+
+
+@pytest.mark.parametrize(
+    ("module", "imported", "is_broken"),
+    [
+        ("methods", "models", False),
+        ("data", "models", True),
+        ("evaluation", "data", True),
+        ("training", "methods", True),
+        ("embedding", "checkpoints", False),
+        ("methods", "study.settings", True),
+        ("study.publishing", "study.lab", False),
+        ("study.publishing", "study.chapters.bct", False),
+        ("study.chapters", "study.publishing", True),
+        ("study.chapters.bct", "study.publishing", True),
+        ("study.chapters.bct", "study.lab", False),
+        ("study.chapters.bct", "methods", False),
+        ("study.lab", "study.chapters", True),
+        ("study.lab", "study.chapters.bct", True),
+        ("study.lab", "study.publishing", True),
+        ("study.lab", "study.settings", False),
+        ("study.settings", "study.lab", True),
+        ("study.settings", "training", False),
+        ("study.chapters.bct", "study.chapters.problem", True),
+        ("study.chapters.problem", "study.chapters.sfsc", True),
+        ("study.chapters.bct", "study.settings", False),
+    ],
+)
+def test_a_wrong_import_is_found(tmp_path, monkeypatch, module, imported, is_broken):
+    """Every contract can fail: the same ones over an empty package of the same layers, with one import."""
+    make_package(tmp_path, *MODULES)
+    tmp_path.joinpath("layered", *module.split("."), "__init__.py").write_text(f"import layered.{imported}\n")
+    assert lint(tmp_path, monkeypatch) == int(is_broken)
+
+
+@pytest.mark.parametrize("extra", ["more", "study.more"])
+def test_a_module_without_a_layer_is_found(tmp_path, monkeypatch, extra):
+    make_package(tmp_path, *MODULES, extra)
+    assert lint(tmp_path, monkeypatch) == 1
+
+
+def make_package(folder, *modules):
+    for name in ("", *modules):
+        path = folder.joinpath("layered", *filter(None, name.split(".")))
+        path.mkdir(parents=True)
+        (path / "__init__.py").touch()
+
+
+def lint(folder, monkeypatch) -> int:
+    (folder / ".importlinter").write_text((PROJECT / ".importlinter").read_text().replace("compatlib", "layered"))
+    monkeypatch.chdir(folder)
+    monkeypatch.syspath_prepend(folder)
+    return lint_imports(config_filename=".importlinter", no_cache=True)
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
@@ -84,7 +139,7 @@ def test_there_are_notebooks():
 @pytest.mark.parametrize(
     ("source", "found"),
     [
-        ("from compatlib.study import rows\nfrom compatlib.methods.bct import InfluenceLoss", 0),
+        ("from compatlib.study.lab import rows\nfrom compatlib.methods.bct import InfluenceLoss", 0),
         ("import matplotlib.pyplot as plt", 0),
         ("from IPython.display import Markdown", 0),
         ("import torch", 1),

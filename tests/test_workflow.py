@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from compatlib.study.publish import remote_loads
-from compatlib.study.runs import page_names
+from compatlib.study.publishing.publish import remote_loads
+from compatlib.study.publishing.runs import page_names
 
 # Patience is for a busy machine; on two cores that are free all of it takes three minutes.
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1_200)]
@@ -23,7 +23,7 @@ PATIENCE = 1_000
 
 
 def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "compatlib.study.workflow", *words, "--profile", "smoke", "--cores", "4"]
+    return [sys.executable, "-m", "compatlib.study.publishing.workflow", *words, "--profile", "smoke", "--cores", "4"]
 
 
 def start(root: Path, *words: str, **environment: str) -> subprocess.Popen:
@@ -268,7 +268,7 @@ def test_make_refuses_another_python(repository, other_python, monkeypatch):
 def test_rows_are_those_of_the_study_unless_told_otherwise(repository, words, profile):
     command = ["make", "--dry-run", "rows", "RUN=python", "NAME=problem", *words]
     told = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout
-    assert f"compatlib.study.measure 'problem' --profile '{profile}'" in told
+    assert f"compatlib.study.publishing.measure 'problem' --profile '{profile}'" in told
 
 
 def test_make_keeps_what_is_costly_when_it_cleans(repository):

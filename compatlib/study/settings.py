@@ -138,7 +138,8 @@ def changed(run: Settings, changes: Mapping[str, Any]) -> Settings:
         ValueError: the run has no value of this name, or the new one is impossible.
     """
     for name, value in changes.items():
-        run = _with_value(run, name.split("."), value, name)
+        value_of(run, name)
+        run = _with_value(run, name.split("."), value)
     return run
 
 
@@ -156,11 +157,10 @@ def value_of(run: Settings, name: str) -> Any:
     return value
 
 
-def _with_value(model: "Model", parts: list[str], value: Any, name: str) -> "Model":
+def _with_value(model: "Model", parts: list[str], value: Any) -> "Model":
     first, *rest = parts
-    value_of(model, first)
     if rest:
-        value = _with_value(getattr(model, first), rest, value, name)
+        value = _with_value(getattr(model, first), rest, value)
     values = {field: getattr(model, field) for field in type(model).model_fields} | {first: value}
     return _validated(type(model), values, "setting")
 

@@ -2,18 +2,17 @@
 
 import numpy as np
 
-from compatlib.embedding import embed
-from compatlib.evaluation.retrieval import Retrieval, evaluate
-from compatlib.study import models
+from compatlib.evaluation.retrieval import Retrieval
+from compatlib.study.lab.images import CLASS_INCREMENTAL
+from compatlib.study.lab.seed import Seed
+from compatlib.study.lab.spaces import of_role
 from compatlib.study.settings import Settings, settings
 
 WIDER, LEAST_POINTS, HIGHEST = 4, 5.0, 97.0
 
 
 def _retrieval(run: Settings, role: str, seed: int) -> Retrieval:
-    test = models.test_images(run)
-    embeddings = embed(models.base_model(run, role, seed)[0].backbone, test)
-    return evaluate(embeddings, embeddings, test.labels, test.labels, exclude_self=True)
+    return Seed(run, seed).test(of_role(role), of_role(role), CLASS_INCREMENTAL, "cosine")
 
 
 def _wider(run: Settings) -> Settings:

@@ -111,7 +111,7 @@ class Rows:
         return Rows(frame, sidecar, self.by_class)
 
     def joined(self, others: Iterable["Rows"]) -> "Rows":
-        """With the other chapters' rows of the same cells, of seeds that are missing here; all of this version.
+        """With the other chapters' rows of the same cells, of seeds that are missing here; of cells of this version.
 
         A cell is found by what it is, whichever chapter measured it; the rows stand under this chapter's name.
 
@@ -123,14 +123,17 @@ class Rows:
         for other in others:
             current = other.frame[other.frame[IS_CURRENT]]
             # A merge on the columns keeps what stands in both; the seeds that stand here stay as they are.
-            own = frame[cell].drop_duplicates()
+            own = frame.loc[frame[IS_CURRENT], cell].drop_duplicates()
             new = current.merge(own, on=cell).merge(
                 frame[[*cell, "seed"]], on=[*cell, "seed"], how="left", indicator=True
             )
             new = new[new["_merge"] == "left_only"].drop(columns="_merge").assign(chapter=self._chapter)
             frame = pd.concat([frame, new], ignore_index=True) if len(new) else frame
-            for group, cells in other.by_class.items():
-                by_class[group] = {**cells, **by_class.get(group, {})}
+            # Of a seed that stands here the other's class scores are of another measurement.
+            for row in new.to_dict("records"):
+                scores = other._class_scores(row)
+                if scores is not None:
+                    by_class.setdefault(_group_of(row), {}).setdefault(_class_cell(row), scores)
         return Rows(frame, self.sidecar, by_class)
 
     def measured(self, **wanted: Any) -> Measured:
@@ -158,8 +161,7 @@ class Rows:
         return str(self.frame["chapter"].iloc[0]) if len(self.frame) else ""
 
     def _class_scores(self, row: Mapping[str, Any]) -> ClassScores | None:
-        group = f"{row['profile']}/{row['dataset']}/{row['seed']}"
-        return self.by_class.get(group, {}).get(class_scores.cell_name({**row, "subset": "all"}, CLASS_CELL))
+        return self.by_class.get(_group_of(row), {}).get(_class_cell(row))
 
     def _known(self, picked: pd.DataFrame) -> int | None:
         """How many classes the old model knew, of rows whose split has classes that it did not know."""
@@ -173,11 +175,9 @@ class Rows:
         Raises:
             ValueError: as `of`, or the rows stand on one behaviour's different numbers.
         """
-        picked, found = self.of(**wanted).index, {}
-        for about, case, places in self._cases():
-            if not picked.isin(self.frame.index[places]).any():
-                continue
-            for name in case["behaviours"]:
+        picked, found = Rows(self.of(**wanted), self.sidecar), {}
+        for about, case, places in picked._cases():
+            for name in case["behaviours"] if len(places) else ():
                 number = about["behaviours"][name]
                 if found.setdefault(name, number) != number:
                     raise ValueError(f"{wanted} picks rows of different versions of {name!r}; make them comparable")
@@ -310,6 +310,15 @@ def groups(frame: pd.DataFrame) -> list[str]:
 def _as_written(x: Any) -> float | str:
     """An x as it is read again: to six decimals, and empty where there is none."""
     return "" if x == "" or x != x else round(float(x), 6)
+
+
+def _group_of(row: Mapping[str, Any]) -> str:
+    return "/".join(str(row[name]) for name in GROUP)
+
+
+def _class_cell(row: Mapping[str, Any]) -> str:
+    """The name of the class scores of a row: those of all queries serve its subsets too."""
+    return class_scores.cell_name({**row, "subset": "all"}, CLASS_CELL)
 
 
 def _seed_of(group: str) -> int:

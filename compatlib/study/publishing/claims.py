@@ -1,6 +1,7 @@
 """Claims and their verdicts: what a paper states, the rows that speak of it, and what they say."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -134,20 +135,36 @@ def judge(claim: Claim, measured: Rows) -> Judged:
 
 
 def pool(chapter: str, profile: str, dataset: str) -> Rows:
-    """A chapter's published rows of one profile and data set, with other chapters' seeds of the same cells."""
-    others = [sidecars.published(each, profile, dataset) for name, each in CHAPTERS.items() if name != chapter]
-    return sidecars.published(chapter_of(chapter), profile, dataset).joined(each for each in others if len(each.frame))
+    """A chapter's published rows of one profile and data set, with other chapters' seeds of the same cells.
+
+    Raises:
+        ValueError: there is no such chapter.
+    """
+    chapter_of(chapter)
+    return _pooled(chapter, _published(profile, dataset))
 
 
 def judge_published() -> list[Judged]:
     """Verdicts on all claims from the published rows, one for every profile and data set that a chapter has rows of."""
-    judged = []
+    judged, published = [], {}
     for chapter in dict.fromkeys(claim.chapter for claim in load()):
-        runs = sorted({group.rpartition("/")[0] for group in read(chapter).sidecar})
-        pools = [pool(chapter, *run.split("/")) for run in runs]
+        pools = []
+        for run in sorted({group.rpartition("/")[0] for group in read(chapter).sidecar}):
+            published[run] = published.get(run) or _published(*run.split("/"))
+            pools.append(_pooled(chapter, published[run]))
         for claim in load(chapter):
             judged += [judge(claim, each) for each in pools] or [Judged(claim, "", "", None)]
     return judged
+
+
+def _published(profile: str, dataset: str) -> dict[str, Rows]:
+    """By chapter, the published rows of one profile and data set."""
+    return {name: sidecars.published(each, profile, dataset) for name, each in CHAPTERS.items()}
+
+
+def _pooled(chapter: str, published: Mapping[str, Rows]) -> Rows:
+    others = [each for name, each in published.items() if name != chapter and len(each.frame)]
+    return published[chapter].joined(others)
 
 
 def _require_pairable(claim: Claim, measured: Rows) -> None:

@@ -1,13 +1,13 @@
-"""Digests of source code: which modules a result depends on, and whether they changed.
+"""Digests of source code: which modules a page depends on, and whether they changed.
 
-A digest is taken over syntax trees without docstrings and comments, so that words may be improved without training a
-model again. Imports are read from the source and never executed; a module that is imported by a name computed at
+A digest is taken over syntax trees without docstrings and comments, so that words may be improved without executing a
+page again. Imports are read from the source and never executed; a module that is imported by a name computed at
 run time (`importlib.import_module`) is not seen, and must be named by the caller.
 
-A digest is the same under every Python that can run the code, so that a model trained on another machine is found.
+A digest is the same under every Python that can run the code.
 
 Of the package that is running, the sources are read once, when this module is imported: a file that is edited while a
-run is at work must not be taken for the code that made the run's results.
+page is executed must not be taken for the code that made its results.
 """
 
 import ast
@@ -73,18 +73,6 @@ def code_digest(names: Iterable[str], *, package_folder: Path | None = None) -> 
         path = _source(name, folder)
         total.update(f"{name}={_read(path)[0]}\n".encode())
     return total.hexdigest()
-
-
-def module_digest(name: str) -> str:
-    """SHA-256, in hexadecimal, of the syntax tree of one module without what it imports.
-
-    Raises:
-        ValueError: `name` is no module of compatlib.
-    """
-    path = _source(name, Path(compatlib.__file__).parent)
-    if path is None:
-        raise ValueError(f"{name!r} is no module of {PACKAGE}; name one such as '{PACKAGE}.evaluation'")
-    return _read(path)[0]
 
 
 def imported_modules(source: str, *, package_folder: Path | None = None) -> tuple[str, ...]:

@@ -138,13 +138,14 @@ def page_parts(page: str, run: Run, parameters: Mapping[str, object] | None = No
     notebook = nbformat.read(run.notebook(page), as_version=4)
     root, package = run.root, run.root / "compatlib"
     published = root / "data" / "published"
+    rows = [path for end in ("csv", "json", "npz") for path in published.glob(f"*.{end}")]
     return {
         "notebook": notebook_digest(notebook),
         "parameters": _digest(run.parameters if parameters is None else dict(parameters)),
         "code": code_digest(notebook_imports(notebook, package), package_folder=package),
         "profile": files_digest([run.profile_folder / f"{run.profile}.yml"], root),
         # All chapters' rows, for a page may set its own beside another's.
-        "published rows": files_digest([*published.glob("*.csv"), *published.glob("*.json")], root),
+        "published rows": files_digest(rows, root),
         "published models": files_digest((published / "models").rglob("*"), root),
         "fixtures": files_digest((root / "data" / "fixtures").rglob("*"), root),
         "papers' values": files_digest([root / "data" / "paper_values.csv"], root),

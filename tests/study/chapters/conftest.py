@@ -3,34 +3,35 @@
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import pandas as pd
 import pytest
 
 from compatlib.data import sources
-from compatlib.study import models
+from compatlib.evaluation.retrieval import evaluate
+from compatlib.methods import bct, bct_baselines, fct, independent, sfsc, side_information
+from compatlib.study.lab import images
+from compatlib.study.lab.measures.cost import TIMINGS
+from compatlib.study.lab.rows import CELL, Rows
+from compatlib.study.lab.seed import Seed
+from compatlib.study.lab.spaces import Space
 from compatlib.study.settings import Settings
 
 
 @contextmanager
 def _without_test_images(run: Settings) -> Iterator[None]:
     """No test image can be read here, neither from what was read before; that this is so is tried on the run."""
-    images, load = models.images, sources.load
-    images.cache_clear()
+    load = sources.load
 
-    def no_test_images(dataset, split, *others, **options):
-        assert split != "test", "the tuning asks for test images"
-        return images(dataset, split, *others, **options)
-
-    def no_test_split(dataset, split, *others, **options):
+    def no_test_split(dataset, split, **options):
         assert split == "train", "the tuning reads test images"
-        return load(dataset, split, *others, **options)
+        return load(dataset, split, **options)
 
+    for kept in (images.images, images.open_set):
+        kept.cache_clear()
     with pytest.MonkeyPatch.context() as poison:
         poison.setattr(sources, "load", no_test_split)
         with pytest.raises(AssertionError, match="the tuning reads test images"):
-            models.test_images(run)
-        poison.setattr(models, "images", no_test_images)
-        with pytest.raises(AssertionError, match="the tuning asks for test images"):
-            models.test_images(run)
+            images.images_to_test(run)
         yield
 
 
@@ -38,3 +39,48 @@ def _without_test_images(run: Settings) -> Iterator[None]:
 def without_test_images() -> Callable[[Settings], AbstractContextManager[None]]:
     """A context, by the run, in which no test image can be read."""
     return _without_test_images
+
+
+@pytest.fixture
+def found_only(monkeypatch):
+    """From here on every model is found: none can be trained."""
+    for module in (bct, bct_baselines, fct, independent, sfsc, side_information):
+        for name in [name for name in vars(module) if name == "fit" or name.startswith("fit_")]:
+            monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a model is trained again"))
+
+
+def _scored(seed: Seed, query: Space, gallery: Space, split: str, subset: str, metric: str, distance: str) -> float:
+    vectors, labels = [seed.vectors(space, split) for space in (query, gallery)], seed.labels(split)
+    test = evaluate(*vectors, labels, labels, exclude_self=True, distance=distance)
+    test = test.subset({"all": labels >= 0, "known": labels < 5, "unknown": labels >= 5}[subset])
+    return test.mean_average_precision if metric == "map" else test.cmc[int(metric[4:])]
+
+
+@pytest.fixture(scope="session")
+def scored() -> Callable[..., float]:
+    """A score from a seed's vectors alone: `scored(seed, query, gallery, split, subset, metric, distance)`."""
+    return _scored
+
+
+def _require_sound(rows: Rows, chapter: str) -> None:
+    assert rows.undescribed().empty
+    assert not rows.frame.duplicated([*CELL, "seed"]).any()
+    assert rows.frame["value"].notna().all()
+    assert set(rows.frame["chapter"]) == {chapter}
+
+
+@pytest.fixture(scope="session")
+def require_sound() -> Callable[[Rows, str], None]:
+    """Every row is described, no cell has two values of a seed, and none is undefined."""
+    return _require_sound
+
+
+def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
+    frame = frame[~frame["metric"].isin(TIMINGS)]
+    return frame.sort_values([*CELL, "seed"]).reset_index(drop=True)
+
+
+@pytest.fixture(scope="session")
+def comparable() -> Callable[[pd.DataFrame], pd.DataFrame]:
+    """Rows in a fixed order, without those of wall clock."""
+    return _comparable

@@ -1,100 +1,98 @@
-"""The chapter *the problem* on tiny settings: its rows against evaluations made by hand."""
+"""The chapter *the problem*: every model on every model, on a tiny run."""
 
-import numpy as np
+import itertools
+
 import pytest
 
-from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import evaluate
-from compatlib.study import models, sidecars
-from compatlib.study.chapters import problem
-from compatlib.study.settings import settings
+from compatlib.study.chapters.problem.plan import CHAPTER, ROLES, Knobs, cases
+from compatlib.study.lab.experiment import measure
+from compatlib.study.lab.images import CLASS_INCREMENTAL
+from compatlib.study.lab.spaces import of_role
+
+pytestmark = pytest.mark.usefixtures("keeps_trained")
+SUBSETS, SCORES = ("all", "known", "unknown"), ("cmc@1", "cmc@5", "map")
 
 
 @pytest.fixture(scope="module")
-def run():
-    chosen = settings({"profile": "smoke", "seeds": [0]}, problem.Knobs)
-    small = {"classes": 6, "train_per_class": 8, "test_per_class": 4}
-    return chosen.model_copy(update=small | {"training": chosen.training.model_copy(update={"epochs": 1})})
+def run(tiny_run):
+    return tiny_run(Knobs, seeds=[0, 1])
 
 
 @pytest.fixture(scope="module")
-def measured(run, tmp_path_factory):
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COMPATLIB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
-        yield problem.measure(run)
+def measured(run, keeps_trained):
+    return measure(CHAPTER, run)
 
 
-@pytest.mark.parametrize(("query", "gallery"), [("new", "old"), ("new", "new"), ("small", "new"), ("old", "twin")])
-def test_rows_are_the_scores_of_an_evaluation_made_by_hand(run, measured, query, gallery):
-    labels = models.test_images(run).labels.numpy()
-    embeddings = {
-        role: embed(models.base_model(run, role, 0)[0].backbone, models.test_images(run)) for role in (query, gallery)
-    }
-    known = labels < 3
-    for subset, mask in {"all": labels >= 0, "known": known, "unknown": ~known}.items():
-        result = evaluate(embeddings[query], embeddings[gallery], labels, labels, exclude_self=True)
-        wanted = {"query_model": query, "gallery_model": gallery, "subset": subset, "method": "independent"}
-        rank1 = measured.rows.by_seed(**wanted, metric="cmc@1")[0]
-        mean = measured.rows.by_seed(**wanted, metric="map")[0]
-        assert rank1 == pytest.approx(np.mean(result.first_rank[mask] == 1))
-        assert mean == pytest.approx(np.mean(result.average_precision[mask]))
+def test_every_model_meets_every_model(measured, require_sound):
+    require_sound(measured.rows, "problem")
+    frame = measured.rows.frame
+    expected = set()
+    for query, gallery in itertools.product(ROLES, ROLES):
+        pair = ("independent", query, gallery)
+        expected |= {(*pair, subset, metric) for subset in SUBSETS for metric in SCORES}
+        expected |= {(*pair, "all", "top_share")}
+        expected |= {(*pair, subset, "negative_flips") for subset in SUBSETS if query != gallery}
+    expected |= {("independent", role, role, "", "images_per_second") for role in ROLES}
+    expected |= {("chance", "", "", subset, metric) for subset in SUBSETS for metric in SCORES}
+    columns = ["method", "query_model", "gallery_model", "subset", "metric"]
+    for seed in (0, 1):
+        assert set(map(tuple, frame[frame["seed"] == seed][columns].to_numpy())) == expected
+    for column, value in (("split", CLASS_INCREMENTAL), ("distance", "cosine"), ("variant", ""), ("x_name", "")):
+        assert set(frame[column]) == {value}
 
 
-def test_every_model_is_tested_against_every_model_on_every_subset(measured):
-    scores = measured.rows.of(metric="cmc@1", method="independent")
-    assert len(scores) == len(problem.ROLES) ** 2 * 3
-    assert not measured.rows.frame.duplicated([name for name in measured.rows.frame.columns if name != "value"]).any()
+@pytest.mark.parametrize(("query", "gallery"), [("new", "old"), ("twin", "new"), ("small", "small"), ("old", "new")])
+def test_scores_are_those_of_the_seeds_vectors(measured, scored, query, gallery):
+    for subset, metric in itertools.product(SUBSETS, SCORES):
+        cell = {"query_model": query, "gallery_model": gallery, "subset": subset, "metric": metric}
+        pair = (of_role(query), of_role(gallery))
+        expected = scored(measured.first, *pair, CLASS_INCREMENTAL, subset, metric, "cosine")
+        assert measured.rows.by_seed(**cell, method="independent")[0] == pytest.approx(expected)
 
 
-def test_the_chance_level_of_a_balanced_set_is_the_same_for_every_subset(measured):
-    for subset in ("all", "known", "unknown"):
-        level = measured.rows.by_seed(method="chance", subset=subset, metric="cmc@1")[0]
-        assert level == pytest.approx(3 / 23)
+def test_flips_are_against_the_gallerys_own_test(measured):
+    first = measured.first
+    labels = first.labels(CLASS_INCREMENTAL)
+    new, old = (first.vectors(of_role(role), CLASS_INCREMENTAL) for role in ("new", "old"))
+    before, after = (evaluate(query, old, labels, labels, exclude_self=True).first_rank for query in (old, new))
+    flipped = [b == 1 and a != 1 for b, a in zip(before, after, strict=True)]
+    cell = {"query_model": "new", "gallery_model": "old", "subset": "all", "metric": "negative_flips"}
+    assert measured.rows.by_seed(**cell)[0] == pytest.approx(sum(flipped) / 40)
 
 
-def test_negative_flips_are_those_of_first_ranks(run, measured):
-    labels = models.test_images(run).labels
-    old, new = (embed(models.base_model(run, role, 0)[0].backbone, models.test_images(run)) for role in ("old", "new"))
-    before = evaluate(old, old, labels, labels, exclude_self=True).first_rank
-    after = evaluate(new, old, labels, labels, exclude_self=True).first_rank
-    known = models.ROLES["old"].share(run).labels.unique()
-    is_known = [label in known for label in labels]
-    for subset, chosen in {
-        "all": [True] * len(labels),
-        "known": is_known,
-        "unknown": [not k for k in is_known],
-    }.items():
-        cell = {"query_model": "new", "gallery_model": "old", "subset": subset, "metric": "negative_flips"}
-        ranks = [pair for pair, is_chosen in zip(zip(before, after, strict=True), chosen, strict=True) if is_chosen]
-        assert 0 < len(ranks) <= len(labels)
-        assert measured.rows.by_seed(**cell)[0] == pytest.approx(np.mean([b == 1 and a != 1 for b, a in ranks]))
+def test_every_score_over_queries_has_its_class_scores(measured):
+    for metric, subset in itertools.product((*SCORES, "negative_flips"), SUBSETS):
+        cell = {"query_model": "new", "gallery_model": "old", "subset": subset, "metric": metric}
+        found = measured.rows.measured(**cell, method="independent")
+        assert set(found.by_class) == {0, 1}
+        (scores,) = found.by_class[0]
+        assert scores.mean == pytest.approx(found.values[0])
+        assert scores.counts.sum() == (40 if subset == "all" else 20)
 
 
-def test_the_sidecar_tells_what_the_rows_were_made_from(run, measured):
-    (about,) = measured.rows.sidecar.values()
-    assert set(about["artifacts"]) == set(problem.ROLES)
-    assert about["made_from"]["settings"]["classes"] == 6
-    assert about["made_from"]["data"] == measured.data
-    assert set(about["training_seconds"]) == set(problem.ROLES)
+def test_the_distance_is_the_pages(tiny_run, found_only, measured, scored):
+    other = measure(CHAPTER, tiny_run(Knobs, distance="euclidean"))
+    assert set(other.rows.frame["distance"]) == {"euclidean"}
+    cell = {"query_model": "new", "gallery_model": "new", "subset": "all", "metric": "map"}
+    expected = scored(measured.first, *[of_role("new")] * 2, CLASS_INCREMENTAL, "all", "map", "euclidean")
+    assert other.rows.by_seed(**cell)[0] == pytest.approx(expected)
 
 
-def test_a_second_call_trains_nothing_and_gives_the_same_scores(run, measured, monkeypatch):
-    monkeypatch.setattr("compatlib.methods.independent.fit", None)
-    first, again = (frame[frame["metric"] != "images_per_second"] for frame in (measured.rows.frame, _frame(run)))
-    assert again.equals(first)
+def test_all_base_models_are_published(run, measured):
+    names = {f"{role}, seed {seed}" for role in ROLES for seed in (0, 1)}
+    assert set(measured.to_publish) == set(measured.base_models) == set(measured.artifacts) == names
+    assert len(list(cases(run, 0))) == len(ROLES) ** 2 + len(ROLES) + 1
 
 
-def _frame(run):
-    return problem.measure(run).rows.frame
-
-
-def test_current_versions_agree_with_what_a_run_writes(run, measured):
-    smoke = settings({"profile": "smoke"}, problem.Knobs)
-    (version,) = sidecars.current_versions(measured.rows, problem).values()
-    assert version == problem.version(smoke)
-    assert version["code"] == measured.rows.sidecar["smoke/glyphs/0"]["made_from"]["code"]
-
-
-def test_impossible_knobs_are_refused():
-    with pytest.raises(ValueError, match="'distance' = 'manhattan'"):
-        settings({"distance": "manhattan"}, problem.Knobs)
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"distance": "manhattan"}, "'distance' = 'manhattan'"),
+        ({"examples": 0}, "'examples' = 0"),
+        ({"tables": "B1"}, "unknown parameter 'tables'"),
+    ],
+)
+def test_wrong_parameters_are_refused(tiny_run, given, words):
+    with pytest.raises(ValueError, match=words):
+        tiny_run(Knobs, **given)

@@ -6,8 +6,8 @@ import time
 import nbformat
 import pytest
 
-from compatlib.study.runs import ROOT, Run, book_digest, page_parts
-from compatlib.study.status import COLUMNS, folder_size, main, status
+from compatlib.study.publishing.runs import ROOT, Run, book_digest, page_parts
+from compatlib.study.publishing.status import COLUMNS, folder_size, main, status
 
 
 def make_page(run, page, age=0.0, dirty=False):

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from compatlib.study.reporting import Reporter, duration_in_words, read_progress
+from compatlib.study.publishing.reporting import Reporter, duration_in_words, read_progress
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,8 @@ from pathlib import Path
 import nbformat
 import pytest
 
-from compatlib.study import pages
-from compatlib.study.pages import PageError, execute, page_metadata, parameter_names
+from compatlib.study.publishing import pages
+from compatlib.study.publishing.pages import PageError, execute, page_metadata, parameter_names
 
 PARAMETERS = 'profile: str = "smoke"\nseeds: str = ""\nepochs: int = 3'
 
@@ -116,7 +116,7 @@ def test_kernels_progress_is_told(tmp_path, notebook):
     cell = f"import os, time\nfrom pathlib import Path\n\nPath(os.environ['COMPATLIB_PROGRESS']).write_text({report!r})"
     wait = f"while Path({str(hold)!r}).exists():\n    time.sleep(0.05)"
     source = notebook(tmp_path / "page.ipynb", cell, wait)
-    command = [sys.executable, "-m", "compatlib.study.pages", "execute", "--notebook", str(source)]
+    command = [sys.executable, "-m", "compatlib.study.publishing.pages", "execute", "--notebook", str(source)]
     process = subprocess.Popen(
         [*command, "--output", str(tmp_path / "out.ipynb")],
         cwd=pages.ROOT,

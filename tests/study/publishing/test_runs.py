@@ -6,7 +6,7 @@ import nbformat
 import pytest
 
 from compatlib.data import sources
-from compatlib.study.runs import FOLDERS, Run, book_digest, data_folder, page_digest, page_names, page_parts
+from compatlib.study.publishing.runs import FOLDERS, Run, book_digest, data_folder, page_digest, page_names, page_parts
 
 
 @pytest.fixture
@@ -112,6 +112,7 @@ def test_only_the_page_that_uses_a_module_depends_on_it(run):
         ("data/published/first.csv", "published rows"),
         ("data/published/first.json", "published rows"),
         ("data/published/second.csv", "published rows"),
+        ("data/published/first.classes.npz", "published rows"),
         ("data/published/models/old.safetensors", "published models"),
         ("data/fixtures/small.csv", "fixtures"),
         ("data/paper_values.csv", "papers' values"),

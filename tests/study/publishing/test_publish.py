@@ -4,8 +4,8 @@ import zipfile
 
 import pytest
 
-from compatlib.study.publish import archive, publish, remote_loads
-from compatlib.study.runs import Run, book_digest
+from compatlib.study.publishing.publish import archive, publish, remote_loads
+from compatlib.study.publishing.runs import Run, book_digest
 
 
 @pytest.fixture

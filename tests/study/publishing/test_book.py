@@ -5,9 +5,9 @@ import json
 import nbformat
 import pytest
 
-from compatlib.study import book
-from compatlib.study.book import BookError, build_html, changed_parts, html_metadata
-from compatlib.study.runs import Run, book_digest, page_parts
+from compatlib.study.publishing import book
+from compatlib.study.publishing.book import BookError, build_html, changed_parts, html_metadata
+from compatlib.study.publishing.runs import Run, book_digest, page_parts
 
 
 @pytest.fixture

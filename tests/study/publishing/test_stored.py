@@ -4,7 +4,7 @@ import nbformat
 import pytest
 from nbclient.exceptions import CellExecutionError
 
-from compatlib.study.stored import UNSTORED_TAG, clean, main, refresh
+from compatlib.study.publishing.stored import UNSTORED_TAG, clean, main, refresh
 
 
 def test_twice_gives_the_same_bytes(tmp_path, write_notebook):

@@ -9,8 +9,8 @@ import time
 import psutil
 import pytest
 
-from compatlib.study import processes
-from compatlib.study.processes import build_mark, only_build, run_group
+from compatlib.study.publishing import processes
+from compatlib.study.publishing.processes import build_mark, only_build, run_group
 
 PATIENCE = 60
 
@@ -30,7 +30,7 @@ def start(code: str, **environment) -> subprocess.Popen:
 
 
 HOLD = (
-    "import sys, time\nfrom pathlib import Path\nfrom compatlib.study.processes import only_build\n"
+    "import sys, time\nfrom pathlib import Path\nfrom compatlib.study.publishing.processes import only_build\n"
     "with only_build(Path({lock!r})):\n    print('in', flush=True)\n    {then}\n"
 )
 
@@ -76,7 +76,8 @@ def test_interrupt_ends_the_whole_group(tmp_path, number):
     """Also what its leader leaves behind and what, like a shell's background, does not listen to interrupts."""
     code = (
         "import os, signal, sys\nfrom pathlib import Path\n"
-        "from compatlib.study.processes import PATIENCE, only_build, run_group\nPATIENCE[signal.SIGINT] = 0.5\n"
+        "from compatlib.study.publishing.processes import PATIENCE, only_build, run_group\n"
+        "PATIENCE[signal.SIGINT] = 0.5\n"
         f"folder = Path({str(tmp_path)!r})\n"
         "with only_build(folder / 'lock') as lock:\n"
         "    command = ['sh', '-c', 'sleep 600 & echo $! > inner; wait']\n"
@@ -103,7 +104,8 @@ def test_interrupt_while_the_command_is_being_started_ends_it_too(tmp_path):
 
 
 WATCH = (
-    "import time\nfrom compatlib.study.processes import stop_with_build\nstop_with_build()\nprint('on', flush=True)\n"
+    "import time\nfrom compatlib.study.publishing.processes import stop_with_build\n"
+    "stop_with_build()\nprint('on', flush=True)\n"
 )
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from compatlib.study import digests
-from compatlib.study.digests import code_digest, imported_modules, module_closure
+from compatlib.study.publishing import digests
+from compatlib.study.publishing.digests import code_digest, imported_modules, module_closure
 
 FROZEN = "3dc5989b8ea5f2b3f913796c1af4bd4fd7ab172d477cd80ff665cdf46d42bb85"
 FILES = {
@@ -85,9 +85,9 @@ def test_closure_is_what_python_loads(package):
 DIGESTS = """
 from pathlib import Path
 import compatlib
-from compatlib.study.digests import code_digest, module_digest
+from compatlib.study.publishing.digests import code_digest
 def now():
-    return code_digest(["compatlib.training"]), module_digest("compatlib.checkpoints")
+    return code_digest(["compatlib.training"])
 """
 EDIT = """
 before = now()
@@ -97,8 +97,8 @@ assert now() == before
 """
 
 
-def test_an_edit_during_a_run_is_not_taken_for_the_code_that_runs(repository):
-    """A training of an hour ends with the digest of what it began with; the next run has another."""
+def test_an_edit_during_a_page_is_not_taken_for_the_code_that_runs(repository):
+    """A page of an hour ends with the digest of what it began with; the next one has another."""
 
     def call(code: str) -> str:
         command = [sys.executable, "-c", f"{DIGESTS}{code}print(now())"]
@@ -217,6 +217,6 @@ def test_imports_of_a_notebooks_code(package):
 
 
 def test_installed_package_is_the_default():
-    names = module_closure(["compatlib.study.digests"])
-    assert names == ("compatlib", "compatlib.study", "compatlib.study.digests")
-    assert code_digest(names) == code_digest(names, package_folder=Path(digests.__file__).parents[1])
+    names = module_closure(["compatlib.study.publishing.digests"])
+    assert names == ("compatlib", "compatlib.study", "compatlib.study.publishing", "compatlib.study.publishing.digests")
+    assert code_digest(names) == code_digest(names, package_folder=Path(digests.__file__).parents[2])

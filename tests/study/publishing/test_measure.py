@@ -5,29 +5,32 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from compatlib.study import artifacts, measure, rows
-from compatlib.study.settings import Knobs
+from compatlib.study.lab import artifacts, experiment, rows
+from compatlib.study.publishing import measure
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
-    """A chapter that fails at seed 2, and folders of its own."""
+    """Folders of its own, and a bench that is interrupted at seed 2."""
     monkeypatch.setattr(rows, "PUBLISHED", tmp_path)
     monkeypatch.setattr(artifacts, "PUBLISHED_MODELS", tmp_path / "models")
-    monkeypatch.setattr(measure.importlib, "import_module", lambda name: SimpleNamespace(measure=chapter, Knobs=Knobs))
+    monkeypatch.setattr(experiment, "measure", interrupted_at_seed_2)
     return tmp_path
 
 
-def chapter(run):
+def interrupted_at_seed_2(chapter, run):
     (seed,) = run.seeds
     if seed == 2:
         raise KeyboardInterrupt
     record = {"profile": run.profile, "dataset": run.dataset, "metric": "cmc@1", "seed": seed, "value": seed / 10}
-    group = {f"{run.profile}/{run.dataset}/{seed}": {"made_from": {}}}
+    case = {"case": "a", "cells": {}, "metrics": ["cmc@1"], "behaviours": [], "made": "m"}
+    about = {f"{run.profile}/{run.dataset}/{seed}": {"cases": [case], "behaviours": {}}}
     model = artifacts.Artifact(
         f"{seed:064d}", {"weight": torch.ones(2)}, {"name": f"old-{seed}", "key": f"{seed:064d}"}
     )
-    return SimpleNamespace(rows=rows.Rows(rows.table([record]), group), to_publish={"old": model})
+    return SimpleNamespace(
+        rows=rows.Rows(rows.table([record | {"chapter": chapter.name}]), about), to_publish={"old": model}
+    )
 
 
 def test_an_interrupted_run_keeps_the_seeds_that_it_has(published):
@@ -44,9 +47,14 @@ def test_a_seed_that_is_measured_again_replaces_its_rows(published):
     assert list(rows.read("problem", published).frame["seed"]) == [0, 1]
 
 
+def test_a_tuning_is_a_chapter_too(published):
+    measure.measure("sfsc_tuning", "smoke", seeds="1")
+    assert set(rows.read("sfsc_tuning", published).frame["chapter"]) == {"sfsc_tuning"}
+
+
 def test_the_command_line_names_what_is_wrong(published, capsys):
     assert measure.main(["nothing"]) == 2
-    chapters = "bct, bct_tuning, fct, fct_trials, fct_tuning, problem"
+    chapters = "problem, bct, bct_tuning, fct, fct_tuning, fct_trials, sfsc, sfsc_tuning, sfsc_trials"
     assert f"unknown chapter 'nothing'; choose one of {chapters}" in capsys.readouterr().err
     assert measure.main(["problem", "--profile", "huge"]) == 2
     assert "unknown profile 'huge'; choose one of" in capsys.readouterr().err
