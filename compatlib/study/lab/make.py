@@ -58,11 +58,6 @@ def key(run: Settings, what: Trainable, seed: int) -> str:
     return artifacts.key_of(key_content(run, what, seed))
 
 
-def artifact_name(run: Settings, what: Trainable, seed: int) -> str:
-    """What the artifact is called, for people."""
-    return f"{run.dataset} {what.name} {seed}"
-
-
 def make(run: Settings, what: Trainable, seed: int, *, report: Report | None = None) -> tuple[Made, bool]:
     """The trained parts, and whether they had to be trained now; parents are made where a training needs them."""
     parts = what.build(run, seed)
@@ -71,7 +66,7 @@ def make(run: Settings, what: Trainable, seed: int, *, report: Report | None = N
         parents = [make(run, parent, seed)[0] for parent in what.parents]
         return what.fit(run, seed, parts, parents, checkpoint=checkpoint, report=report)
 
-    name = artifact_name(run, what, seed)
+    name = f"{run.dataset} {what.name} {seed}"
     artifact, is_new = artifacts.load_or_fit(name, key_content(run, what, seed), parts, fit)
     parts.to(memory_format=torch.channels_last)
     return Made(what, parts, artifact), is_new
