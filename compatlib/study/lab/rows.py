@@ -68,9 +68,10 @@ class Rows:
         unknown = set(wanted) - set(COLUMNS)
         if unknown:
             raise ValueError(f"unknown column {sorted(unknown)}; rows have {COLUMNS}")
-        chosen = self.frame
+        fits = np.ones(len(self.frame), bool)
         for name, value in wanted.items():
-            chosen = chosen[chosen[name].isin(value if isinstance(value, list | tuple) else [value])]
+            fits &= self.frame[name].isin(value if isinstance(value, list | tuple) else [value]).to_numpy()
+        chosen = self.frame[fits]
         if chosen.empty:
             raise ValueError(f"no row has {wanted}")
         return chosen
@@ -159,6 +160,18 @@ class Rows:
     @property
     def _chapter(self) -> str:
         return str(self.frame["chapter"].iloc[0]) if len(self.frame) else ""
+
+    def together(self, *cells: Mapping[str, Any]) -> list[Measured]:
+        """Of each cell, `measured` over the seeds that all of them have: a sweep may be measured for some seeds only.
+
+        Raises:
+            ValueError: as `by_seed`, or no seed has all cells.
+        """
+        found = [self.by_seed(**cell) for cell in cells]
+        seeds = [int(seed) for seed in found[0].index if all(seed in other.index for other in found)]
+        if not seeds:
+            raise ValueError(f"no row has a seed that all of these cells have: {list(cells)}")
+        return [self.measured(**{**cell, "seed": seeds}) for cell in cells]
 
     def _class_scores(self, row: Mapping[str, Any]) -> ClassScores | None:
         return self.by_class.get(_group_of(row), {}).get(_class_cell(row))

@@ -11,7 +11,7 @@ import pandas as pd
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from compatlib.evaluation.statistics import NOT_REPRODUCED, REPRODUCED, Measured, Paired, Verdict, holm, verdict
+from compatlib.evaluation.statistics import NOT_REPRODUCED, REPRODUCED, Paired, Verdict, holm, verdict
 from compatlib.study.lab import sidecars
 from compatlib.study.lab.artifacts import REPOSITORY
 from compatlib.study.lab.figures.tables import show
@@ -122,9 +122,8 @@ def judge(claim: Claim, measured: Rows) -> Judged:
         is_earlier = not all(each[IS_CURRENT].all() for each in picked if IS_CURRENT in each)
         if is_earlier:
             _require_pairable(claim, measured)
-        cells = [measured.measured(**cell) for cell in claim.cells()]
-        level = [_chance_level(claim, measured)] if claim.kind == "at_chance" else []
-        cells = _of_common_seeds([*cells, *level])
+        level = [_chance_cell(claim)] if claim.kind == "at_chance" else []
+        cells = measured.together(*claim.cells(), *level)
         chance = {"chance_level": cells.pop()} if level else {}
         outcome = verdict(claim.kind, *cells, margin=claim.margin, **chance)
     except ValueError as error:
@@ -234,19 +233,11 @@ def _difference(link: Paired) -> str:
     return mean if math.isnan(link.low) else f"{mean} [{100 * link.low:+.1f}, {100 * link.high:+.1f}]"
 
 
-def _of_common_seeds(cells: list[Measured]) -> list[Measured]:
-    """The cells' values of the seeds that all of them have: a sweep may be measured for some seeds only."""
-    common = sorted(set.intersection(*(set(cell.values) for cell in cells)))
-    if not common:
-        raise ValueError("no row has a seed in common with the other cells")
-    return [cell.of_seeds(common) for cell in cells]
-
-
-def _chance_level(claim: Claim, own: Rows) -> Measured:
-    """The computed chance level of the claim's metric and subset, by seed."""
+def _chance_cell(claim: Claim) -> dict[str, Any]:
+    """What picks the computed chance level of the claim's metric and subset."""
     (cell,) = claim.cells()
     wanted = {name: cell[name] for name in ("split", "subset", "metric", "distance") if name in cell}
-    return own.measured(method="chance", **wanted)
+    return {"method": "chance", **wanted}
 
 
 def overview() -> pd.DataFrame:

@@ -29,16 +29,12 @@ def measurements(rows: Rows, *cells: Picks) -> list[Measured] | None:
     """Of each cell, over the seeds that all of them have; None where a value is undefined.
 
     Raises:
-        ValueError: as `Rows.by_seed`, or no seed has all cells.
+        ValueError: as `Rows.together`.
     """
     wanted = [{name: value for name, value in cell.items() if value is not None} for cell in cells]
     if rows.frame["value"].hasnans and not all(np.isfinite(rows.by_seed(**cell)).all() for cell in wanted):
         return None
-    found = [rows.measured(**cell) for cell in wanted]
-    seeds = [seed for seed in found[0].values if all(seed in other.values for other in found)]
-    if not seeds:
-        raise ValueError(f"no row has a seed that all of these cells have: {wanted}")
-    return [own.of_seeds(seeds) for own in found]
+    return rows.together(*wanted)
 
 
 def compared(rows: Rows, first: Picks, second: Picks | None = None) -> Paired:
