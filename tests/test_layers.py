@@ -51,7 +51,9 @@ MODULES = (  # a package before what is in it
     "study.chapters",
     "study.chapters.problem",
     "study.chapters.bct",
+    "study.chapters.fct",
     "study.chapters.sfsc",
+    "study.chapters.grid",
     "study.publishing",
 )
 
@@ -79,6 +81,8 @@ MODULES = (  # a package before what is in it
         ("study.settings", "training", False),
         ("study.chapters.bct", "study.chapters.problem", True),
         ("study.chapters.problem", "study.chapters.sfsc", True),
+        ("study.chapters.grid", "study.chapters.sfsc", False),
+        ("study.chapters.bct", "study.chapters.grid", True),
         ("study.chapters.bct", "study.settings", False),
     ],
 )
@@ -89,7 +93,7 @@ def test_a_wrong_import_is_found(tmp_path, monkeypatch, module, imported, is_bro
     assert lint(tmp_path, monkeypatch) == int(is_broken)
 
 
-@pytest.mark.parametrize("extra", ["more", "study.more"])
+@pytest.mark.parametrize("extra", ["more", "study.more", "study.chapters.more"])
 def test_a_module_without_a_layer_is_found(tmp_path, monkeypatch, extra):
     make_package(tmp_path, *MODULES, extra)
     assert lint(tmp_path, monkeypatch) == 1

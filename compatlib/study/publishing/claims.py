@@ -240,10 +240,10 @@ def _chance_cell(claim: Claim) -> dict[str, Any]:
     return {"method": "chance", **wanted}
 
 
-def overview() -> pd.DataFrame:
-    """The verdicts on all claims from the published rows; the book's front page takes the table from this page."""
+def overview(judged: list[Judged]) -> pd.DataFrame:
+    """The verdicts as a table; the book's front page takes it from the page that calls this."""
     from myst_nb import glue  # the book's tool: only a page needs it
 
-    overview = table(judge_published())
+    overview = table(judged)
     glue("claims", show(overview), display=False)
     return overview

@@ -27,7 +27,8 @@ WRITTEN = {
     old_classifier: ("query_model", "gallery_model"),
 }
 FREE = ("profile", "dataset", "chapter", "subset", "metric")
-ALL = pytest.mark.parametrize("name", CHAPTERS)
+# The grid over the recipe has not been measured yet.
+ALL = pytest.mark.parametrize("name", [name for name in CHAPTERS if name != "recipe"])
 
 
 def published_plan(name: str):
@@ -45,11 +46,12 @@ def test_chapters_are_known_by_their_names():
         *("bct", "bct_tuning"),
         *("fct", "fct_tuning", "fct_trials"),
         *("sfsc", "sfsc_tuning", "sfsc_trials"),
+        "recipe",
     }
     for name, chapter in CHAPTERS.items():
         assert chapter_of(name) is chapter
         assert chapter.name == name
-        assert chapter.is_published == (name.partition("_")[2] == "")
+        assert chapter.is_published == (name in ("problem", "bct", "fct", "sfsc"))
     with pytest.raises(ValueError, match="unknown chapter 'nothing'; choose one of problem, bct"):
         chapter_of("nothing")
 

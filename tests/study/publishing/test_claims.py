@@ -20,6 +20,7 @@ from compatlib.study.publishing.claims import Claim, judge, load, table
 CLAIM = {
     "id": "a-claim",
     "paper": "a paper",
+    "whose": "the paper",
     "statement": "a is above b",
     "where": "table 1",
     "chapter": "problem",
@@ -433,7 +434,9 @@ def test_two_claims_of_one_id_are_refused(tmp_path):
 def test_a_file_that_is_no_list_of_claims_is_refused(tmp_path, text):
     path = tmp_path / "claims.yml"
     path.write_text(text)
-    with pytest.raises(ValueError, match=r"claims\.yml must be a list of claims, each with id, paper, statement"):
+    with pytest.raises(
+        ValueError, match=r"claims\.yml must be a list of claims, each with id, paper, whose, statement"
+    ):
         load(path=path)
 
 

@@ -26,7 +26,7 @@ def interrupted_at_seed_2(chapter, run):
     case = {"case": "a", "cells": {}, "metrics": ["cmc@1"], "behaviours": [], "made": "m"}
     about = {f"{run.profile}/{run.dataset}/{seed}": {"cases": [case], "behaviours": {}}}
     model = artifacts.Artifact(
-        f"{seed:064d}", {"weight": torch.ones(2)}, {"name": f"old-{seed}", "key": f"{seed:064d}"}
+        f"{seed}" * 64, {"weight": torch.ones(2)}, {"name": f"old-{seed}", "key": f"{seed}" * 64}
     )
     return SimpleNamespace(
         rows=rows.Rows(rows.table([record | {"chapter": chapter.name}]), about), to_publish={"old": model}
@@ -54,7 +54,7 @@ def test_a_tuning_is_a_chapter_too(published):
 
 def test_the_command_line_names_what_is_wrong(published, capsys):
     assert measure.main(["nothing"]) == 2
-    chapters = "problem, bct, bct_tuning, fct, fct_tuning, fct_trials, sfsc, sfsc_tuning, sfsc_trials"
+    chapters = "problem, bct, bct_tuning, fct, fct_tuning, fct_trials, sfsc, sfsc_tuning, sfsc_trials, recipe"
     assert f"unknown chapter 'nothing'; choose one of {chapters}" in capsys.readouterr().err
     assert measure.main(["problem", "--profile", "huge"]) == 2
     assert "unknown profile 'huge'; choose one of" in capsys.readouterr().err

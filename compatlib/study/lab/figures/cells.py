@@ -40,6 +40,8 @@ def measurements(rows: Rows, *cells: Picks) -> list[Measured] | None:
 def compared(rows: Rows, first: Picks, second: Picks | None = None) -> Paired:
     """First − second over the seeds that both have, or the first itself, with its 95 % interval; for figures.
 
+    A difference's interval covers the choice of test classes too where scores by class are kept, a level's seeds alone.
+
     Raises:
         ValueError: as `measurements`, and where a value is undefined.
     """
@@ -47,4 +49,4 @@ def compared(rows: Rows, first: Picks, second: Picks | None = None) -> Paired:
     found = measurements(rows, *cells)
     if found is None:
         raise ValueError(f"a value of {cells} is undefined, so that no figure can show it")
-    return paired(found[0], 0 if second is None else found[1])
+    return paired(found[0].values, 0) if second is None else paired(*found)

@@ -3,6 +3,7 @@
 import itertools
 import zlib
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,11 @@ def made(*cells: dict[str, Any], seeds: Iterable[int] = range(3), **shared: Any)
                 value = 0.1 + number % 4_999 / 10_007 + 0.001 * seed * (number % 13 - 6)
                 records.append(row | {"seed": seed, "value": value})
     return Rows(table(records), {})
+
+
+def without_classes(rows: Rows) -> Rows:
+    """The rows without their scores by class: intervals over seeds alone, as they are computed here."""
+    return replace(rows, by_class={})
 
 
 def values(rows: Rows, **cell: Any) -> pd.Series:

@@ -141,20 +141,23 @@ def test_a_tuning_marks_what_is_chosen():
     assert "judged" not in tables.tuning(tuned, judged, titles, columns, lambda *one: False)
 
 
-def test_entries_take_in_the_scores_by_class(rows):
-    """The interval of a table's entry is wider than the seeds' where classes differ much."""
-    where = {"method": "a", **CROSS, "subset": "all", "metric": "map"}
+def test_differences_take_in_the_scores_by_class(rows):
+    """The interval of a difference is wider than the seeds' where classes differ in it."""
+    where = {**CROSS, "subset": "all", "metric": "map"}
     by_class = {}
-    for row in rows.of(**where).to_dict("records"):
-        sums = 10 * np.array([0.0, 2 * row["value"]])
-        name = class_scores.cell_name(row, CLASS_CELL)
-        by_class[f"study/cifar100/{row['seed']}"] = {name: ClassScores(sums, np.array([10, 10]))}
+    for method, share in (("a", 2.0), ("b", 1.0)):
+        for row in rows.of(**where, method=method).to_dict("records"):
+            sums = 10 * row["value"] * np.array([2 - share, share])
+            name = class_scores.cell_name(row, CLASS_CELL)
+            scores = {name: ClassScores(sums, np.array([10, 10]))}
+            by_class.setdefault(f"study/cifar100/{row['seed']}", {}).update(scores)
     known = replace(rows, by_class=by_class)
-    entry, _ = level(**where).entry(known, {})
-    seeds_alone, _ = level(**where).entry(rows, {})
+    first, second = ({**where, "method": method} for method in "ab")
+    entry, seeds_alone = (difference(first, second).entry(each, {})[0] for each in (known, rows))
     assert entry.split("±")[0] == seeds_alone.split("±")[0]
     assert float(entry.split("±\u00a0")[1]) > float(seeds_alone.split("±\u00a0")[1])
-    assert cells.compared(known, where).sources == ("seeds", "classes")
+    assert cells.compared(known, first, second).sources == ("seeds", "classes")
+    assert level(**first).entry(known, {}) == level(**first).entry(rows, {})
 
 
 def test_names_are_present_in_their_order(rows):
