@@ -153,6 +153,14 @@ def test_what_a_changed_run_shares_is_trained_once(run):
     assert len({task.name for task in found}) == len(found)
 
 
+def test_what_two_changed_runs_share_is_trained_once(run):
+    """The transformation uses no side-information, so that its recipe does not matter."""
+    own = case(*H_OF_VIEWS, scores, **PLACE)
+    changes = [{"knobs.views": 1}, {"knobs.views": 1, "knobs.side.learning_rate": 0.3}]
+    found = tasks(run, {0: [next(under([own], each)) for each in changes]})
+    assert [task.name for task in found] == ["new, seed 0", "old, seed 0", "fct from old to new, seed 0, views 1"]
+
+
 def test_a_cases_changes_reach_the_model_and_the_rows(run, kept):
     outcome = measure(GRID, run.model_copy(update={"seeds": (0,)}))
     one = run.model_copy(update={"knobs": run.knobs.model_copy(update={"views": 1})})

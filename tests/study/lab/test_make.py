@@ -358,7 +358,10 @@ def test_tasks_have_names_work_and_stages_and_train(run, folders, fitted):
     ]
     assert [task.work for task in found] == [what.work(run) for what in with_ancestors([CHAIN])]
     shares = []
-    report = lambda share, text: shares.append(share)  # noqa: E731
+
+    def report(share: float, text: str) -> None:
+        shares.append(share)
+
     assert [task.train(report=report) for task in (*found, found[-1])] == [True, True, True, False]
     assert fitted == ["independent.fit old_quarter", "bct.fit old", "bct.fit new"]
     assert shares.count(1.0) == 3

@@ -70,6 +70,8 @@ def test_what_decides_the_rows_of_a_case_changes_what_they_were_made_from(tiny):
         made_from(run, of(Upgrade("BCT C"), Base("old"))),
         made_from(run, of(new, Base("twin"))),
         made_from(run, case(Of(new), Of(Base("old")), scores, collapse, **PLACE)),
+        # A generation before the last, which the case does not meet.
+        *(made_from(run, of(Upgrade("BCT A", Upgrade("BCT A", Base("twin"), "old", w)))) for w in (None, 3.0)),
         made_from(run, next(under([own], {"training.epochs": 1}))),
     ]
     found = [made_from(run, own), *others]

@@ -199,6 +199,15 @@ def test_a_description_says_what_could_be_trained(run, what):
     assert what.images(run).digest()
 
 
+def test_what_a_training_does_not_use_is_no_setting_of_it(run):
+    halves = run.model_copy(update={"training": run.training.model_copy(update={"precision": "bfloat16"})})
+    stored, anew = (Transformation(source=source).settings(halves) for source in ("views", "images"))
+    assert (stored["views"], stored["precision"]) == (run.knobs.views, "bfloat16")
+    assert (anew["views"], anew["precision"]) == (None, "float32")
+    assert "temperature" not in Side("autoencoder", 8).settings(run)
+    assert "kl_weight" not in Widths("BCT-S").settings(run)
+
+
 def test_names_tell_everything_apart():
     assert len({what.name for what in EVERY}) == len(EVERY)
 
