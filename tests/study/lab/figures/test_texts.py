@@ -30,11 +30,9 @@ def test_the_choice_of_test_classes_counts_in_differences_and_not_in_levels():
     assert texts.in_percent(by_class()) == texts.in_percent(by_class().values)
     # What is common to the classes cancels in a difference, what is not widens its interval.
     assert texts.points(by_class(0.1), by_class()) == "+10.0\u00a0±\u00a00.0"
-    apart, link = (
-        texts.points(by_class(), {seed: 0.3 for seed in range(3)}),
-        paired(by_class(), {0: 0.3, 1: 0.3, 2: 0.3}),
-    )
-    assert apart == f"+11.0\u00a0±\u00a0{100 * (link.high - link.mean):.1f}"
+    level = dict.fromkeys(range(3), 0.3)
+    link = paired(by_class(), level)
+    assert texts.points(by_class(), level) == f"+11.0\u00a0±\u00a0{100 * (link.high - link.mean):.1f}"
 
 
 @pytest.mark.parametrize(("seeds", "shown"), [(1, "undefined"), (4, "0.30"), (5, "0.30 [0.30, 0.30]")])
