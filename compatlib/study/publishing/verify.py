@@ -105,6 +105,8 @@ def trained_again(chapter: str, profile: str, seed: int) -> pd.DataFrame:
     about = chapter_of(chapter)
     run = about.prepared(settings({"profile": profile, "seeds": [seed]}, about.knobs))
     cases = [each for each in about.cases(run, seed) if each.trainables and is_measurable(run, each, seed)]
+    if not cases:
+        raise ValueError(f"no case of {chapter!r} stands on published models alone; `make rows` trains the others")
     what = min((what for case in cases for what in case.trainables), key=lambda each: (each.stage(), each.work(run)))
     print(f"training {what.name}, seed {seed}", flush=True)
     with (

@@ -1,0 +1,96 @@
+"""Published rows are measured again from the published models, and what differs is told."""
+
+import pytest
+
+from compatlib.study.lab import artifacts, experiment, rows
+from compatlib.study.lab.measures.cost import TIMINGS
+from compatlib.study.publishing import verify
+from compatlib.study.publishing.chapters import chapter_of
+from compatlib.study.settings import settings
+
+
+@pytest.fixture(scope="module")
+def measured(tmp_path_factory):
+    """*The problem* at profile smoke, its rows and models published in a folder of its own."""
+    folder = tmp_path_factory.mktemp("published")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COMPATLIB_ARTIFACTS", str(tmp_path_factory.mktemp("artifacts")))
+        chapter = chapter_of("problem")
+        outcome = experiment.measure(chapter, settings({"profile": "smoke", "seeds": "0"}, chapter.knobs))
+        patch.setattr(artifacts, "PUBLISHED_MODELS", folder / "models")
+        for artifact in outcome.to_publish.values():
+            artifacts.publish(artifact)
+        rows.publish("problem", outcome.rows, folder)
+    return folder
+
+
+@pytest.fixture
+def published(measured, monkeypatch):
+    monkeypatch.setattr(rows, "PUBLISHED", measured)
+    monkeypatch.setattr(artifacts, "PUBLISHED_MODELS", measured / "models")
+    return measured
+
+
+@pytest.mark.parametrize("everything", [False, True])
+def test_what_was_published_is_measured_again_without_training(published, monkeypatch, everything):
+    monkeypatch.setattr(artifacts, "_made", lambda *arguments: pytest.fail("a model was trained"))
+    found = verify.verify("problem", "smoke", 0, everything=everything)
+    assert found["agrees"].all()
+    assert found["difference"].abs().max() <= verify.ROUNDING
+    frame = rows.read("problem").frame
+    untimed = frame[~frame["metric"].isin(TIMINGS)]
+    assert len(found) == len(untimed) if everything else 0 < len(found) < len(untimed)
+    assert set(found["metric"]) == set(untimed["metric"])  # the sample has every kind of question
+
+
+def test_a_value_that_is_not_what_the_models_give_is_told(published, monkeypatch, capsys):
+    wrong = rows.read("problem")
+    place = wrong.frame[(wrong.frame["method"] == "chance") & (wrong.frame["metric"] == "map")].index[0]
+    wrong.frame.loc[place, "value"] += 0.01
+    monkeypatch.setattr(rows, "read", lambda chapter: wrong)
+    assert verify.main(["problem", "--profile", "smoke"]) == 1
+    said = capsys.readouterr().out
+    assert "1 outside of 0.003" in said
+    assert "chance" in said.splitlines()[1]
+
+
+def test_a_model_trained_anew_is_tested_beside_the_published_one(published, monkeypatch, capsys):
+    begun, made = [], artifacts._made
+
+    def watched(*arguments):
+        begun.append(arguments[1])
+        return made(*arguments)
+
+    monkeypatch.setattr(artifacts, "_made", watched)
+    assert verify.main(["problem", "--profile", "smoke", "--train"]) == 0
+    assert len(begun) == 1
+    assert "cells measured again" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nothing"], "unknown chapter 'nothing'; choose one of problem"),
+        (
+            ["problem", "--profile", "smoke", "--seed", "7"],
+            "no published row of 'problem' has profile 'smoke' and seed 7",
+        ),
+        (["problem", "--profile", "huge"], "unknown profile 'huge'"),
+    ],
+)
+def test_what_cannot_be_verified_is_told(published, capsys, arguments, words):
+    assert verify.main(arguments) == 2
+    assert words in capsys.readouterr().err
+
+
+def test_without_published_models_it_says_so(published, monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(artifacts, "PUBLISHED_MODELS", tmp_path)
+    case_with_models = [case for case in chapter_of("problem").cases(_run(), 0) if case.trainables]
+    assert not any(verify.is_measurable(_run(), case, 0) for case in case_with_models)
+    with pytest.raises(ValueError, match="no case of 'problem' stands on published models alone"):
+        verify.trained_again("problem", "smoke", 0)
+
+
+def _run():
+    chapter = chapter_of("problem")
+    return settings({"profile": "smoke", "seeds": "0"}, chapter.knobs)
