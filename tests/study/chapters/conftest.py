@@ -10,11 +10,16 @@ from compatlib.data import sources
 from compatlib.evaluation.retrieval import evaluate
 from compatlib.methods import bct, bct_baselines, fct, independent, sfsc, side_information
 from compatlib.study.lab import images
+from compatlib.study.lab.class_scores import cell_name
+from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.measures.cost import TIMINGS
-from compatlib.study.lab.rows import CELL, Rows
+from compatlib.study.lab.rows import CELL, CLASS_CELL, Rows
 from compatlib.study.lab.seed import Seed
 from compatlib.study.lab.spaces import Space
 from compatlib.study.settings import Settings
+
+SCORES = ("cmc@1", "cmc@5", "map")
+BY_CLASS = (*SCORES, "negative_flips", *(f"auc {name}" for name in SCORES))
 
 
 @contextmanager
@@ -68,11 +73,27 @@ def _require_sound(rows: Rows, chapter: str) -> None:
     # What is right of the answers that new items give is undefined where they give none.
     assert rows.frame[~rows.frame["metric"].str.startswith("right if")]["value"].notna().all()
     assert set(rows.frame["chapter"]) == {chapter}
+    _require_class_scores(rows)
+
+
+def _require_class_scores(rows: Rows) -> None:
+    """Class scores give back the value of every cell that has them, and of its subsets."""
+    for row in rows.frame.to_dict("records"):
+        group = f"{row['profile']}/{row['dataset']}/{row['seed']}"
+        scores = rows.by_class[group].get(cell_name({**row, "subset": "all"}, CLASS_CELL))
+        assert (scores is not None) == (
+            row["metric"] in BY_CLASS and row["method"] != "chance" and row["x_name"] != SHARE
+        )
+        if scores is not None:
+            known = rows.sidecar[group]["known_classes"]
+            classes = {"all": slice(0, None), "known": slice(0, known), "unknown": slice(known, None)}[row["subset"]]
+            mean = scores.sums[classes].sum() / scores.counts[classes].sum()
+            assert mean == pytest.approx(row["value"])
 
 
 @pytest.fixture(scope="session")
 def require_sound() -> Callable[[Rows, str], None]:
-    """Every row is described, no cell has two values of a seed, and none is undefined."""
+    """Rows that are all described, one value a cell and seed, none undefined, each that of its class scores."""
     return _require_sound
 
 

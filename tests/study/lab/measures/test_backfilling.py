@@ -81,7 +81,8 @@ def test_areas_alone_are_those_of_the_curve(seed, mixed):
     }
     alone = asked(seed, curve_area, mixed)
     assert {row["metric"]: row["value"] for row in alone} == whole
-    assert all(BY_CLASS in row and row["subset"] == "all" for row in alone)
+    assert {row["subset"] for row in alone} == {"all"}
+    assert [row[BY_CLASS].mean for row in alone] == pytest.approx([row["value"] for row in alone])
 
 
 def test_answers_are_looked_at_where_a_quarter_and_a_half_is_embedded_again(seed, labels, mixed):
