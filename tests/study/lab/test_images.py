@@ -18,6 +18,7 @@ from compatlib.study.lab.images import (
     open_set,
     training_images,
 )
+from compatlib.study.lab.roles import share_of
 
 CLASSES, TRAINED_ON, TESTED_ON = 10, 8, 4
 
@@ -42,6 +43,19 @@ def test_a_validation_keeps_to_the_training_images(tiny):
     assert torch.bincount(held_out.labels).tolist() == [1] * CLASSES
     assert pixels(kept) | pixels(held_out) == pixels(training_images(run))
     assert not pixels(kept) & pixels(held_out)
+
+
+def test_an_open_set_validation_sees_nothing_that_is_tested_on_later(tiny):
+    """It trains on the training classes, whole, and tests on classes that are kept for it."""
+    run = tiny()
+    validation = run.model_copy(update={"validation": True})
+    validated, tested = images_to_test(validation, OPEN_SET), images_to_test(run, OPEN_SET)
+    assert share_of("new_open", validation).digest() == share_of("new_open", run).digest()
+    assert validated.labels.unique().tolist() == [5]
+    assert torch.bincount(validated.labels)[5] == TRAINED_ON + TESTED_ON
+    for images_trained_on in (share_of("new_open", validation), share_of("old_open", validation)):
+        assert not set(images_trained_on.labels.tolist()) & {*validated.labels.tolist(), *tested.labels.tolist()}
+    assert not pixels(validated) & pixels(tested)
 
 
 def test_no_open_set_identity_is_trained_on_and_tested(tiny):
