@@ -1,5 +1,6 @@
 """Settings of a run: a notebook's parameters over a profile's values, and everything that is refused."""
 
+import importlib
 import json
 import math
 import re
@@ -15,7 +16,6 @@ from traitlets.config import Config
 
 from compatlib.data import sources
 from compatlib.study import settings as module
-from compatlib.study.publishing.chapters import chapter_of
 from compatlib.study.settings import Knobs, load_profile, profiles, read_seeds, settings
 from compatlib.training import Recipe
 
@@ -86,7 +86,7 @@ def test_a_profile_may_have_values_for_a_chapters_knobs(monkeypatch):
 @pytest.mark.parametrize("name", profiles())
 def test_the_profiles_values_are_knobs_of_their_chapters(name):
     for chapter, values in load_profile(name).get("knobs", {}).items():
-        knobs = chapter_of(chapter).knobs
+        knobs = importlib.import_module(f"compatlib.study.chapters.{chapter}").Knobs
         assert knobs.chapter == chapter
         run = settings({"profile": name}, knobs)
         for knob, value in values.items():

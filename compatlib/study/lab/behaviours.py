@@ -82,7 +82,7 @@ BEHAVIOURS = {
     "collapse": Behaviour(1, ("compatlib.study.lab.measures.vectors",)),
     "likeness": Behaviour(1, ("compatlib.study.lab.measures.vectors", "compatlib.methods.common")),
     "old classifier": Behaviour(1, ("compatlib.study.lab.measures.classifier",), on=("bct",)),
-    "orders": Behaviour(1, ("compatlib.study.lab.orders",)),
+    "orders": Behaviour(1, ("compatlib.study.lab.spaces",)),
     "flops": Behaviour(1, ("compatlib.study.lab.measures.cost",)),
 }
 
