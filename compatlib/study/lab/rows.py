@@ -130,11 +130,11 @@ class Rows:
             )
             new = new[new["_merge"] == "left_only"].drop(columns="_merge").assign(chapter=self._chapter)
             frame = pd.concat([frame, new], ignore_index=True) if len(new) else frame
-            # Of a seed that stands here the other's class scores are of another measurement.
+            # Only of the rows that are added: those of another measurement of a seed are others.
             for row in new.to_dict("records"):
-                scores = other._class_scores(row)
-                if scores is not None:
-                    by_class.setdefault(_group_of(row), {}).setdefault(_class_cell(row), scores)
+                scores, cells = other._class_scores(row), by_class.setdefault(_group_of(row), {})
+                cells.pop(_class_cell(row), None)
+                cells |= {} if scores is None else {_class_cell(row): scores}
         return Rows(frame, self.sidecar, by_class)
 
     def measured(self, **wanted: Any) -> Measured:

@@ -328,24 +328,34 @@ def test_seeds_of_an_earlier_version_are_neither_added_nor_added_to(own, other, 
     assert judged.is_earlier == (own == "older")
 
 
+def with_classes(records: list[dict], made="m") -> Rows:
+    plain = described(records, made)
+    by_class = {group: {} for group in plain.sidecar}
+    for row in plain.frame.to_dict("records"):
+        scores = ClassScores(np.array([2 * row["value"], 2 * row["value"]]), np.array([2, 2]))
+        by_class[f"study/cifar100/{row['seed']}"][cell_name(row, CLASS_CELL)] = scores
+    return Rows(plain.frame, plain.sidecar, by_class)
+
+
 def test_class_scores_are_those_of_the_rows_that_were_added():
     """Of the seed that stands here already the other's are of another measurement."""
-
-    def with_classes(records: list[dict]) -> Rows:
-        plain = described(records)
-        by_class = {group: {} for group in plain.sidecar}
-        for row in plain.frame.to_dict("records"):
-            scores = ClassScores(np.array([2 * row["value"], 2 * row["value"]]), np.array([2, 2]))
-            by_class[f"study/cifar100/{row['seed']}"][cell_name(row, CLASS_CELL)] = scores
-        return Rows(plain.frame, plain.sidecar, by_class).comparable()
-
-    others = with_classes(records_of(a=[0.4, 0.5, 0.6], b=[0.1] * 3))
-    for own in (described(records_of(a=[0.3], b=[0.1])).comparable(), with_classes(records_of(a=[0.3], b=[0.1]))):
-        found = own.joined([others])
-        a = found.measured(query_model="a")
+    others = with_classes(records_of(a=[0.4, 0.5, 0.6], b=[0.1] * 3)).comparable()
+    for own in (described(records_of(a=[0.3], b=[0.1])), with_classes(records_of(a=[0.3], b=[0.1]))):
+        a = own.comparable().joined([others]).measured(query_model="a")
         assert a.values == {0: 0.3, 1: 0.5, 2: 0.6}
         assert (a.by_class is None) == (own.by_class == {})
         assert own.by_class.keys() <= {"study/cifar100/0"}  # what was given stays as it was
+
+
+@pytest.mark.parametrize("has_classes", [True, False])
+def test_class_scores_of_a_seed_that_was_left_out_are_not_those_of_the_seed_that_is_added(has_classes):
+    """Seed 1 is of an earlier version here, and of this one in the other chapter."""
+    current, records = {"a": "m"}, records_of(a=[0.4, 0.5])
+    own = with_classes(records_of(a=[0.3, 0.9]), lambda seed, _: "older" if seed else "m").comparable(current)
+    other = (with_classes(records) if has_classes else described(records)).comparable(current)
+    a = own.joined([other]).measured(query_model="a")
+    assert a.values == {0: 0.3, 1: 0.5}
+    assert (a.by_class is not None) == has_classes
 
 
 def test_the_tunings_seeds_are_never_a_chapters():
