@@ -145,12 +145,16 @@ class Rows:
         Raises:
             ValueError: as `by_seed`.
         """
-        values, picked = self.by_seed(**wanted), self.of(**wanted)
-        subset = picked["subset"].iloc[0]
-        found = {int(row["seed"]): self._class_scores(row) for row in picked.to_dict("records")}
+        return self._measured(self._cell(**wanted))
+
+    def _measured(self, cell: pd.DataFrame) -> Measured:
+        values, subset = _by_seed(cell), cell["subset"].iloc[0]
+        # What names a cell is the same in all of its rows but for the seed.
+        row = cell.iloc[0].to_dict()
+        found = {int(seed): self._class_scores({**row, "seed": int(seed)}) for seed in cell["seed"]}
         if any(each is None for each in found.values()):
             return Measured(values)
-        known = self._known(picked)
+        known = self._known(cell)
         strata = None if known is None else np.arange(len(next(iter(found.values())).sums)) < known
         if subset != "all":
             mask = strata if subset == "known" else ~strata
@@ -167,11 +171,11 @@ class Rows:
         Raises:
             ValueError: as `by_seed`, or no seed has all cells.
         """
-        found = [self.by_seed(**cell) for cell in cells]
-        seeds = [int(seed) for seed in found[0].index if all(seed in other.index for other in found)]
+        found = [self._cell(**cell) for cell in cells]
+        seeds = sorted(set.intersection(*(set(each["seed"]) for each in found)))
         if not seeds:
             raise ValueError(f"no row has a seed that all of these cells have: {list(cells)}")
-        return [self.measured(**{**cell, "seed": seeds}) for cell in cells]
+        return [self._measured(each[each["seed"].isin(seeds)]) for each in found]
 
     def _class_scores(self, row: Mapping[str, Any]) -> ClassScores | None:
         return self.by_class.get(_group_of(row), {}).get(_class_cell(row))
@@ -223,11 +227,26 @@ class Rows:
         Raises:
             ValueError: as `of`, or the rows belong to several cells, even if no seed has more than one.
         """
+        return _by_seed(self._cell(**wanted))
+
+    def _cell(self, **wanted: Any) -> pd.DataFrame:
+        """The rows of the one cell that `wanted` picks; errors as `by_seed`."""
         chosen = self.of(**wanted)
-        differing = [name for name in CELL if len(chosen[name].drop_duplicates()) > 1]
-        if differing or chosen["seed"].duplicated().any():
+        columns = {name: chosen[name].to_numpy() for name in CELL}
+        differing = [name for name, values in columns.items() if not _is_one(values)]
+        if differing or not chosen["seed"].is_unique:
             raise ValueError(f"{wanted} picks rows of several cells, which differ in {differing}; say which")
-        return chosen.set_index("seed")["value"].sort_index()
+        return chosen
+
+
+def _is_one(values: np.ndarray) -> bool:
+    """Whether all are equal, or none of them a number."""
+    first = values[0]
+    return bool((values == first).all()) or (first != first and all(each != each for each in values))
+
+
+def _by_seed(cell: pd.DataFrame) -> pd.Series:
+    return cell.set_index("seed")["value"].sort_index()
 
 
 def table(records: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
