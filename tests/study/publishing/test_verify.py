@@ -1,5 +1,7 @@
 """Published rows are measured again from the published models, and what differs is told."""
 
+import math
+
 import pytest
 
 from compatlib.study.lab import artifacts, experiment, rows
@@ -54,6 +56,18 @@ def test_a_value_that_is_not_what_the_models_give_is_told(published, monkeypatch
     assert "chance" in said.splitlines()[1]
 
 
+def test_rows_of_an_earlier_version_are_left_out_and_it_says_so(published, monkeypatch, capsys):
+    """Their models are others than those that are published now."""
+    earlier = rows.read("problem")
+    about = earlier.sidecar["smoke/glyphs/0"]["cases"]
+    for case in about[1:]:
+        case["made"] = "of another making"
+    monkeypatch.setattr(rows, "read", lambda chapter: earlier)
+    found = verify.verify("problem", "smoke", 0, everything=True)
+    assert set(found["query_model"]) == {about[0]["cells"]["query_model"]}
+    assert f"{len(about) - 1} of {len(about)} cases are of an earlier version" in capsys.readouterr().out
+
+
 def test_a_model_trained_anew_is_tested_beside_the_published_one(published, monkeypatch, capsys):
     begun, made = [], artifacts._made
 
@@ -94,3 +108,26 @@ def test_without_published_models_it_says_so(published, monkeypatch, tmp_path, c
 def _run():
     chapter = chapter_of("problem")
     return settings({"profile": "smoke", "seeds": "0"}, chapter.knobs)
+
+
+@pytest.mark.parametrize(
+    ("published", "again", "agrees"),
+    [
+        (0.5, 0.5, True),
+        (0.5, 0.5031, False),
+        (2000.0, 2005.0, True),
+        (2000.0, 2007.0, False),
+        (math.nan, math.nan, True),
+        (0.5, math.nan, False),
+        (math.nan, 0.5, False),
+    ],
+)
+def test_an_undefined_value_agrees_with_an_undefined_one_alone(published, again, agrees):
+    frames = [rows.table([{"metric": "m", "seed": 0, "value": value}]) for value in (published, again)]
+    assert verify.compared(*frames)["agrees"].tolist() == [agrees]
+
+
+def test_a_cell_that_was_not_published_is_refused_even_where_it_is_undefined():
+    frames = [rows.table([{"metric": metric, "seed": 0, "value": math.nan}]) for metric in ("a", "b")]
+    with pytest.raises(ValueError, match="1 cells were not published"):
+        verify.compared(*frames)
