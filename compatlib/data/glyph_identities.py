@@ -16,6 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import distance_transform_edt
 
+from compatlib.data.glyph_characters import CHARACTERS
+
 # DejaVu's sans and mono obliques are slanted copies of the uprights, which Nuisance.shear gives anyway.
 FACES = (
     *("DejaVuSans", "DejaVuSans-Bold", "DejaVuSansMono", "DejaVuSansMono-Bold"),
@@ -70,15 +72,22 @@ class _Face:
         self._bytes = path.read_bytes()
         self._font = TTFont(io.BytesIO(self._bytes), lazy=True)
         self._outlines = self._font["glyf"]
-        found = {chr(point): glyph for point, glyph in self._font.getBestCmap().items()}
-        self.glyphs = {c: g for c, g in found.items() if self._outlines[g].numberOfContours != 0}  # not the blank ones
+        self._glyphs = {chr(point): glyph for point, glyph in self._font.getBestCmap().items()}
         if name.startswith("cm"):  # TeX's own encodings agree with Unicode on letters, and (not cmmi10) on digits
             plain = str.isalpha if name == "cmmi10" else str.isalnum
-            self.glyphs = {c: g for c, g in self.glyphs.items() if c.isascii() and plain(c)}
+            self._glyphs = {c: g for c, g in self._glyphs.items() if c.isascii() and plain(c)}
+
+    def __contains__(self, character: str) -> bool:
+        """Whether the face draws it, and not as a blank."""
+        return character in self._glyphs and self._outlines[self._glyphs[character]].numberOfContours != 0
+
+    def characters(self) -> set[str]:
+        """All that it draws."""
+        return {character for character in self._glyphs if character in self}
 
     def outline(self, character: str) -> bytes:
         """The glyph's points, free of position and size."""
-        points, ends, flags = self._outlines[self.glyphs[character]].getCoordinates(self._outlines)
+        points, ends, flags = self._outlines[self._glyphs[character]].getCoordinates(self._outlines)
         points = np.array(points, dtype=np.float64)
         points -= points.min(axis=0)
         points = np.rint(points * (1000 / points.max())).astype(np.int16)
@@ -88,7 +97,7 @@ class _Face:
         """Coverage (CANVAS, CANVAS), 0 to 255: the glyph centred, its longer side EXTENT pixels."""
         from PIL import Image, ImageDraw, ImageFont
 
-        glyph = self._outlines[self.glyphs[character]]
+        glyph = self._outlines[self._glyphs[character]]
         pixels = EXTENT / max(glyph.xMax - glyph.xMin, glyph.yMax - glyph.yMin)
         x, y = pixels * (glyph.xMin + glyph.xMax) / 2, pixels * (glyph.yMin + glyph.yMax) / 2
         size = pixels * self._font["head"].unitsPerEm
@@ -108,7 +117,7 @@ _face = cache(_Face)
 
 
 def _faces_with(character: str) -> tuple[str, ...]:
-    return tuple(name for name in FACES if character in _face(name).glyphs)
+    return tuple(name for name in FACES if character in _face(name))
 
 
 def _thumbnails(face: _Face, characters: list[str]) -> NDArray[np.float32]:
@@ -125,7 +134,7 @@ def _twins(characters: list[str]) -> NDArray[np.bool_]:
     letters = np.array([character.lower() for character in characters])
     limit = np.where(letters[:, None] == letters, CASE_TWIN_SIMILARITY, TWIN_SIMILARITY)
     for face in map(_face, FACES):
-        here = [i for i, character in enumerate(characters) if character in face.glyphs]
+        here = [i for i, character in enumerate(characters) if character in face]
         flat = _thumbnails(face, [characters[i] for i in here])
         product = (flat @ flat.T).astype(np.float64)
         norm, pairs = np.diag(product), np.ix_(here, here)
@@ -135,7 +144,15 @@ def _twins(characters: list[str]) -> NDArray[np.bool_]:
 
 @cache
 def all_identities() -> tuple[Identity, ...]:
-    """All identities, in a fixed order that is neither alphabetical nor drawn from a seed (some seconds, once).
+    """All identities, in a fixed order that is neither alphabetical nor drawn from a seed.
+
+    They are those that :func:`find_identities` finds.
+    """
+    return tuple(Identity(character, _faces_with(character)) for character in CHARACTERS)
+
+
+def find_identities() -> tuple[Identity, ...]:
+    """Choose the identities among all characters of the faces (some seconds).
 
     Candidates are the letters and decimal digits that all of ``REQUIRED_FACES`` have and that Unicode does not define
     by other characters. One is left out if an outline of it, in any face, is an outline of a candidate of lower code
@@ -143,7 +160,7 @@ def all_identities() -> tuple[Identity, ...]:
     """
     characters = sorted(
         character
-        for character in set.intersection(*(set(_face(name).glyphs) for name in REQUIRED_FACES))
+        for character in set.intersection(*(_face(name).characters() for name in REQUIRED_FACES))
         if unicodedata.category(character) in ("Lu", "Ll", "Lo", "Nd")
         and unicodedata.normalize("NFKC", character) == character
     )

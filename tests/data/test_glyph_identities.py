@@ -42,6 +42,10 @@ def drawn_outline(font, glyph_name):
     return operators, points / points.max()
 
 
+def test_the_list_is_what_the_search_finds(identities):
+    assert identities == glyph_identities.find_identities()
+
+
 def test_there_are_hundreds_of_identities(identities):
     assert glyph_identities.identity_count() == len(identities) >= 400
     assert len({identity.character for identity in identities}) == len(identities)

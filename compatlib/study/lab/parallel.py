@@ -7,8 +7,9 @@ import multiprocessing
 import os
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
 
@@ -41,7 +42,7 @@ def train_all(tasks: Sequence[Task], progress: Work | None = None, *, processes:
         tasks: what is to be trained.
         progress: has a task of the same name for each; by default one that has these tasks and no others.
         processes: how many at once. By default one for each processor that this process may use, one where there is a
-            GPU or too little to do; with one nothing leaves this process.
+            GPU or too little to do; with one nothing leaves this process, which trains with one thread too.
 
     Raises:
         Whatever a task raises; those under way are finished first, the others are not begun.
@@ -57,14 +58,26 @@ def train_all(tasks: Sequence[Task], progress: Work | None = None, *, processes:
         for stage in sorted({task.stage for task in tasks})
     ]
     if processes <= 1:
-        for task in (task for stage in stages for task in stage):
-            progress.done(task.name, worked=task.train(report=progress.task(task.name)))
+        with _one_thread():
+            for task in (task for stage in stages for task in stage):
+                progress.done(task.name, worked=task.train(report=progress.task(task.name)))
         return
     context = multiprocessing.get_context("spawn")
     reports = context.Queue()
     with ProcessPoolExecutor(processes, context, initializer=_begin, initargs=(reports,)) as pool:
         for stage in stages:
             _side_by_side(stage, pool, processes, reports, progress)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """As in a process of the pool: the same bits, and no threads that wait for each other on a busy machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _processors() -> int:

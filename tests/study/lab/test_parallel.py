@@ -70,6 +70,23 @@ def tasks_of(log: list, *described: tuple) -> list[Task]:
     return [Task(name, partial(train, name), work, stage) for name, work, stage in described]
 
 
+def test_this_process_has_its_threads_again_after_a_failure():
+    threads = []
+
+    def fail(report):
+        threads.append(torch.get_num_threads())
+        raise FloatingPointError("the loss is nan")
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with pytest.raises(FloatingPointError):
+            train_all([Task("old", fail, 1)], Record(), processes=1)
+        assert (threads, torch.get_num_threads()) == ([1], 2)
+    finally:
+        torch.set_num_threads(before)
+
+
 @pytest.fixture
 def no_process(monkeypatch):
     def refuse(*_, **__):
@@ -273,16 +290,18 @@ def tiny_run():
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """Three models trained by two processes, the old one found; and again in this process by one thread."""
+    """Three models trained by two processes, the old one found; and again in this process, which has two threads."""
     run, folders = tiny_run(), {name: tmp_path_factory.mktemp(name) for name in ("apart", "here")}
     tasks = [Task(role, partial(train, run, Base(role)), work) for role, work in (("old", 60), ("new", 120))]
     tasks.append(Task("upgrade", partial(train, run, Upgrade("BCT C")), 120, 1))
     threads, progress = torch.get_num_threads(), Record(tasks)
-    torch.set_num_threads(1)
+    torch.set_num_threads(2)
     try:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("COMPATLIB_ARTIFACTS", str(folders["here"]))
             train_all(tasks, Record(), processes=1)
+            assert torch.get_num_threads() == 2
+            torch.set_num_threads(1)
             patch.setenv("COMPATLIB_ARTIFACTS", str(folders["apart"]))
             train(run, Base("old"), lambda share, text: None)
             train_all(tasks, progress, processes=2)
@@ -291,7 +310,7 @@ def trained(tmp_path_factory):
     return folders, progress
 
 
-def test_a_process_trains_the_same_bits_as_one_thread_here(trained):
+def test_a_process_trains_the_same_bits_as_this_one(trained):
     folders, _ = trained
     names = {folder: sorted(path.name for path in folders[folder].glob("*.safetensors")) for folder in folders}
     assert names["here"] == names["apart"]
