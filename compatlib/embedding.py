@@ -4,6 +4,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from compatlib.data.images import Images, InMemory, batches
+from compatlib.evaluation import checks
 from compatlib.training import PRECISIONS, one_device
 
 Report = Callable[[float, str], None]
+DTYPES = ("float32", "float16")
+MOST_ROWS_TOLD = 10
 
 
 def embed(
@@ -40,14 +44,13 @@ def embed(
         float32 (N, d) on the processor.
 
     Raises:
-        ValueError: an empty set, an unknown precision or a batch below 1.
+        ValueError: an empty set, no set of images, an unknown precision or a batch below 1.
     """
     if not len(images):
         raise ValueError("there is no image to embed; check the split and its classes")
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; choose one of {tuple(PRECISIONS)}")
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be 1 or more, got {batch_size}")
+    batch_size, workers = checks.whole_number(batch_size, "batch_size", 1), checks.whole_number(workers, "workers", 0)
     fabric = one_device(precision)
     fabric.to_device(backbone)
     parts, order = [], torch.arange(len(images))
@@ -62,7 +65,7 @@ def embed(
 def embed_gallery(
     backbone: nn.Module,
     images: Images,
-    path: Path,
+    path: Path | str,
     *,
     identity: Mapping[str, Any],
     dtype: str = "float32",
@@ -75,7 +78,8 @@ def embed_gallery(
         backbone: uint8 images → embeddings (N, d), with an attribute `dim` = d.
         images: the gallery.
         path: the file to write.
-        identity: what the file holds (the model's key and the gallery's digest, say), kept beside it.
+        identity: what the file holds (the model's key and the gallery's digest, say), of texts and numbers, kept
+            beside it.
         dtype: `float32` or `float16` on disk.
         block: images between two records of progress.
         report: called after every block as (share done, text).
@@ -84,7 +88,8 @@ def embed_gallery(
         The embeddings (N, d), memory-mapped, read-only.
 
     Raises:
-        ValueError: as `write_blocks`; `path` may hold another gallery or another model's embeddings.
+        ValueError: as `write_blocks`; `path` may hold another gallery or another model's embeddings, and a model that
+            diverged or collapsed is told by the rows that cannot be stored.
     """
 
     def compute(first: int, last: int) -> np.ndarray:
@@ -96,7 +101,7 @@ def embed_gallery(
 
 
 def write_blocks(
-    path: Path,
+    path: Path | str,
     shape: tuple[int, int],
     compute: Callable[[int, int], np.ndarray],
     *,
@@ -109,17 +114,21 @@ def write_blocks(
 
     While it is unfinished the file is called `<path>.part`, beside a `<path>.part.json` that tells how many rows are
     on disk; both are renamed or removed at the end, so that `path` is always whole. The rows of an unfinished file that
-    are on record are trusted, and values are written as they are computed. Memory: one block.
+    are on record are trusted; without a readable record it is begun anew. Memory: one block.
 
     Raises:
-        ValueError: an unknown dtype, nothing to write, a block below 1 or of another shape, or a file of another
-            identity.
+        ValueError: an unknown dtype, nothing to write, a block below 1 or of another shape, an identity that JSON
+            cannot hold, a file of another identity, or rows that could not be told from nothing once they are stored:
+            not finite in that type (float16 ends at 65504), all zeros, or nothing but numbers below the type's normal
+            range (6.1e-5 in float16), which have few digits left.
     """
-    if dtype not in ("float32", "float16"):
+    path, dtype, block = Path(path), _name(dtype), checks.whole_number(block, "block", 1)
+    if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; choose float32 or float16")
-    if min(*shape, block) < 1:
-        raise ValueError(f"needs a shape and a block of 1 or more, got {tuple(shape)} and {block}")
-    about = json.loads(json.dumps({"identity": identity, "shape": shape, "dtype": dtype}))
+    shape = tuple(map(index, shape))
+    if min(shape) < 1:
+        raise ValueError(f"needs a shape of 1 or more, got {shape}")
+    about = _as_json({"identity": identity, "shape": shape, "dtype": dtype})
     described = path.with_name(path.name + ".json")
     if path.exists():
         _check_identity(path, described, about)
@@ -127,18 +136,18 @@ def write_blocks(
     part, progress = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
     path.parent.mkdir(parents=True, exist_ok=True)
     done = 0
-    if part.exists() and progress.exists():
+    if part.exists() and _read_json(progress):
         done = _check_identity(part, progress, about)["rows"]
     else:
-        progress.unlink(missing_ok=True)  # it told of a part that is gone
+        progress.unlink(missing_ok=True)  # it told of a part that is gone, or nothing
     mode = "r+" if done else "w+"
     rows = np.lib.format.open_memmap(part, mode, np.dtype(dtype), shape)
     for first in range(done, shape[0], block):
         last = min(first + block, shape[0])
-        computed = compute(first, last)
+        computed = checks.as_array(compute(first, last), "the block")
         if computed.shape != (last - first, shape[1]):
             raise ValueError(f"block {first}…{last} has shape {computed.shape} instead of {(last - first, shape[1])}")
-        rows[first:last] = computed
+        rows[first:last] = _storable(computed, dtype, first, path)
         rows.flush()
         _write_json(progress, about | {"rows": last})
         if report is not None:
@@ -162,11 +171,67 @@ def _evaluating(module: nn.Module):
             part.training = mode
 
 
+def refuse_rows(wrong: np.ndarray, first: int, where: str, what: str) -> None:
+    """Refuse the rows of a block where `wrong` (b,) is True; `first` is the number of the block's first row.
+
+    Raises:
+        ValueError: "rows … of `where` hold `what`", with their numbers, if there is one.
+    """
+    numbers = (first + np.flatnonzero(wrong)).tolist()
+    if numbers:
+        told, more = ", ".join(map(str, numbers[:MOST_ROWS_TOLD])), len(numbers) - MOST_ROWS_TOLD
+        told += f" and {more:,} more" if more > 0 else ""
+        raise ValueError(f"row{'s' * (len(numbers) > 1)} {told} of {where} hold{'s' * (len(numbers) == 1)} {what}")
+
+
+def _storable(vectors: np.ndarray, dtype: str, first: int, path: Path) -> np.ndarray:
+    """The vectors in the type in which they are stored; errors as `write_blocks`."""
+    with np.errstate(all="ignore"):
+        stored, limits = vectors.astype(dtype), np.finfo(dtype)
+        largest = np.maximum(stored.max(axis=1), -stored.min(axis=1))
+        wrong = ~((largest >= limits.smallest_normal) & (largest <= limits.max))
+    if wrong.any():
+        shown = np.array2string(vectors[wrong.argmax()], precision=3, threshold=6, edgeitems=2)
+        what = (
+            f"what {dtype} cannot keep: values that are not finite, or a largest absolute value outside of "
+            f"{float(limits.smallest_normal):.2g} to {float(limits.max):.5g}, as of zeros; the first is {shown}. Look "
+            "for a model that diverged or collapsed"
+        )
+        refuse_rows(wrong, first, str(path), what + (", or choose dtype='float32'" if dtype == "float16" else ""))
+    return stored
+
+
+def _name(dtype: object) -> str:
+    """`float16` for "float16", `np.float16`, `np.dtype("float16")` and `torch.float16`."""
+    return getattr(dtype, "__name__", str(dtype)).removeprefix("torch.")
+
+
+def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
+    """The content as JSON gives it back; numbers of NumPy and torch, arrays and paths are written too."""
+
+    def plain(value: Any) -> Any:
+        return os.fspath(value) if isinstance(value, os.PathLike) else checks.as_array(value, "identity").tolist()
+
+    try:
+        return json.loads(json.dumps(content, default=plain, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{content} cannot be kept as JSON ({error}); give texts, finite numbers and lists") from error
+
+
 def _check_identity(path: Path, described: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    found = json.loads(described.read_text()) if described.exists() else {}
+    found = _read_json(described)
     if any(found.get(name) != value for name, value in about.items()):
         raise ValueError(f"{path} holds other embeddings ({found or 'undescribed'}) than {dict(about)}; delete it")
     return found
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    """What the file tells; nothing where it is missing or damaged."""
+    try:
+        found = json.loads(path.read_text())
+    except (FileNotFoundError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -16,15 +16,16 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_linear_bn_weights
 
-from compatlib.embedding import Report, write_blocks
+from compatlib.embedding import Report, refuse_rows, write_blocks
+from compatlib.evaluation import checks
 from compatlib.training import one_device
 
 
 def upgrade_gallery(
     transformation: nn.Module,
-    old: np.ndarray,
-    side: np.ndarray | None,
-    path: Path,
+    old: np.ndarray | Tensor,
+    side: np.ndarray | Tensor | None,
+    path: Path | str,
     *,
     identity: Mapping[str, Any],
     dtype: str = "float32",
@@ -44,7 +45,8 @@ def upgrade_gallery(
         old: (N, d_old) float32 or float16, such as `np.load(path, mmap_mode="r")`.
         side: (N, d_side), the same items in the same order; None feeds the old embedding in twice.
         path: the file to write.
-        identity: what the file holds (the transformation's key and the old gallery's, say), kept beside it.
+        identity: what the file holds (the transformation's key and the old gallery's, say), of texts and numbers, kept
+            beside it.
         dtype: `float32` or `float16` on disk.
         block: vectors between two records of progress.
         report: called after every block as (share done, text).
@@ -53,9 +55,10 @@ def upgrade_gallery(
         The new gallery (N, d_new), memory-mapped, read-only.
 
     Raises:
-        ValueError: arrays that are not (N, d) floats of equal length, values that are not finite, and as
-            `embedding.write_blocks`.
+        ValueError: arrays that are not (N, d) floats of equal length, values that are not finite in float32, an old
+            embedding of zeros alone, and as `embedding.write_blocks`, which refuses such results too.
     """
+    old, side = checks.as_array(old, "old"), None if side is None else checks.as_array(side, "side")
     for name, vectors in (("old", old), ("side", side)):
         if vectors is not None and (vectors.ndim != 2 or vectors.dtype.kind != "f" or len(vectors) != len(old)):
             raise ValueError(
@@ -65,11 +68,13 @@ def upgrade_gallery(
     fabric.to_device(ready)
 
     def part(vectors: np.ndarray, name: str, first: int, last: int) -> torch.Tensor:
-        rows = torch.from_numpy(np.array(vectors[first:last], dtype=np.float32))
-        if not rows.isfinite().all():
-            wrong = first + int((~rows.isfinite()).any(dim=1).nonzero()[0, 0])
-            raise ValueError(f"row {wrong} of {name} holds values that are not finite; embed that image again")
-        return fabric.to_device(rows)
+        with np.errstate(over="ignore"):  # what is beyond float32 becomes infinite and is refused
+            rows = np.array(vectors[first:last], dtype=np.float32, order="C")
+        way_out = "embed again what they stand for, or leave them out"
+        refuse_rows(~np.isfinite(rows).all(axis=1), first, name, f"values that are not finite; {way_out}")
+        if name == "old":  # of side-information an item may have none
+            refuse_rows(~rows.any(axis=1), first, name, f"nothing but zeros; {way_out}")
+        return fabric.to_device(torch.from_numpy(rows))
 
     def compute(first: int, last: int) -> np.ndarray:
         rows = part(old, "old", first, last)

@@ -61,14 +61,18 @@ class Recipe:
         for name, valid in choices.items():
             if getattr(self, name) not in valid:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r} in a recipe; choose one of {valid}")
-        if self.epochs < 1 or self.batch_size < 1 or self.learning_rate <= 0:
-            raise ValueError(f"a recipe needs epochs ≥ 1, batch_size ≥ 1 and learning_rate > 0, got {self}")
-        if not 0 <= self.momentum < 1 or self.weight_decay < 0 or not 0 <= self.warmup_epochs <= self.epochs:
+        if self.epochs < 1 or self.batch_size < 1 or not 0 < self.learning_rate < math.inf:
+            raise ValueError(f"a recipe needs epochs ≥ 1, batch_size ≥ 1 and a finite learning_rate > 0, got {self}")
+        if (
+            not 0 <= self.momentum < 1
+            or not 0 <= self.weight_decay < math.inf
+            or not 0 <= self.warmup_epochs <= self.epochs
+        ):
             raise ValueError(
                 f"a recipe needs momentum in [0, 1), weight_decay ≥ 0 and warmup_epochs in [0, epochs], got {self}"
             )
-        if self.clip_norm is not None and self.clip_norm <= 0:
-            raise ValueError(f"clip_norm must be positive or None, got {self.clip_norm}")
+        if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
+            raise ValueError(f"clip_norm must be finite and positive, or None, got {self.clip_norm}")
 
     def rate(self, epoch: float, step: float = 0.0) -> float:
         """Learning rate of a step that begins after `epoch` epochs, in [0, epochs), and is `step` of an epoch long.

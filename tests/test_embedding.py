@@ -101,6 +101,17 @@ def test_training_mode_makes_no_difference_and_comes_back_part_by_part(backbone,
     assert [part.training for part in backbone.modules()] == modes
 
 
+@pytest.mark.parametrize("number", [np.int64, np.uint8, torch.tensor])
+def test_numbers_of_numpy_are_numbers(backbone, images, number):
+    found = embed(backbone, images, batch_size=number(5), workers=number(0))
+    assert torch.equal(found, embed(backbone, images, batch_size=5))
+
+
+def test_pixels_without_labels_are_refused(backbone, images):
+    with pytest.raises(ValueError, match=r"images is Tensor .*valid is a set of images with their labels"):
+        embed(backbone, images.images)
+
+
 def test_progress_is_reported_after_every_batch(backbone, images):
     shares = []
     embed(backbone, images, batch_size=10, report=lambda share, text: shares.append(share))
@@ -115,8 +126,8 @@ def test_empty_sets_and_impossible_arguments_are_refused(backbone, images, tmp_p
         embed_gallery(backbone, empty, tmp_path / "gallery.npy", identity=IDENTITY)
     with pytest.raises(ValueError, match=r"'float16'; choose one of \('float32', 'bfloat16'\)"):
         embed(backbone, images, precision="float16")
-    for batch_size in (0, -1):
-        with pytest.raises(ValueError, match=f"batch_size must be 1 or more, got {batch_size}"):
+    for batch_size in (0, -1, 2.0):
+        with pytest.raises(ValueError, match=f"batch_size is {batch_size}; valid are whole numbers from 1"):
             embed(backbone, images, batch_size=batch_size)
     assert list(tmp_path.iterdir()) == []
 
@@ -261,6 +272,93 @@ def test_progress_without_its_rows_is_not_believed(tmp_path, uninterrupted):
     assert path.read_bytes() == uninterrupted
 
 
+@pytest.mark.parametrize("record", ["", "{", "[]", "\0\0\0\0", "null"])
+def test_a_record_of_progress_that_cannot_be_read_is_as_good_as_none(tmp_path, uninterrupted, record):
+    """What a machine that lost its power may leave: the rows are computed again."""
+    path, second = tmp_path / "rows.npy", Blocks()
+    with pytest.raises(KeyboardInterrupt):
+        write(path, Blocks(2))
+    (tmp_path / "rows.npy.part.json").write_text(record)
+    write(path, second)
+    assert second.asked == ALL_BLOCKS
+    assert path.read_bytes() == uninterrupted
+
+
+@pytest.mark.parametrize("record", ["", "{", "[]"])
+def test_a_finished_file_with_a_damaged_description_is_refused(tmp_path, record):
+    write(tmp_path / "rows.npy", Blocks())
+    (tmp_path / "rows.npy.json").write_text(record)
+    with pytest.raises(ValueError, match=r"rows\.npy holds other embeddings \(undescribed\)"):
+        write(tmp_path / "rows.npy", Blocks())
+
+
+def stored(rows: np.ndarray, path: Path, dtype: str, block: int = 100) -> np.memmap:
+    return write_blocks(path, rows.shape, lambda *of: rows[slice(*of)], identity={}, dtype=dtype, block=block)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 0.0, 1e39, -1e39, 1e-39])
+def test_rows_that_are_nothing_once_stored_are_refused_with_their_numbers(tmp_path, dtype, value):
+    rows = np.ones((40, 3))
+    rows[[7, 21, 22]] = value
+    with pytest.raises(ValueError, match=rf"^rows 7, 21, 22 of .*rows\.npy hold what {dtype} cannot keep: .* of zeros"):
+        stored(rows, tmp_path / "rows.npy", dtype)
+    assert not (tmp_path / "rows.npy").exists()
+    rows[[7, 22]] = 1
+    with pytest.raises(ValueError, match=r"^row 21 of .*rows\.npy holds what"):
+        stored(rows, tmp_path / "other.rows.npy", dtype, block=20)
+    rows[21] = 1
+    np.testing.assert_array_equal(stored(rows, tmp_path / "other.rows.npy", dtype, block=20), rows)
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"), [(65504, True), (65600, False), (6.2e-5, True), (6e-5, False), (1e-9, False)]
+)
+def test_half_precision_has_its_range_and_the_way_out_is_told(tmp_path, value, kept):
+    rows = np.full((2, 3), value, np.float32)
+    np.testing.assert_array_equal(stored(rows, tmp_path / "single.npy", "float32"), rows)
+    if kept:
+        np.testing.assert_allclose(stored(rows, tmp_path / "half.npy", "float16"), rows, rtol=1e-3)
+        return
+    with pytest.raises(ValueError, match=r"rows 0, 1 of .*or choose dtype='float32'"):
+        stored(rows, tmp_path / "half.npy", "float16")
+
+
+def test_single_zeros_and_single_small_values_of_a_row_are_stored(tmp_path):
+    rows = np.array([[0, 1, -1], [1e-9, 1, 0], [0, -2, 0]])
+    np.testing.assert_allclose(stored(rows, tmp_path / "rows.npy", "float16"), rows, atol=1e-7)
+
+
+def test_of_many_refused_rows_ten_are_named(tmp_path):
+    with pytest.raises(ValueError, match=r"^rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 1,190 more of"):
+        stored(np.zeros((1200, 2)), tmp_path / "rows.npy", "float32", block=2000)
+
+
+@pytest.mark.parametrize("form", [np.float16, np.dtype("float16"), torch.float16, "float16"])
+def test_text_for_paths_and_numbers_of_numpy_will_do(tmp_path, form):
+    identity = {
+        "seed": np.int64(3),
+        "rate": np.float32(0.5),
+        "on": np.bool_(True),
+        "dims": np.arange(2),
+        "at": tmp_path,
+    }
+    shape, options = (np.int64(11), np.int32(2)), {"identity": identity, "dtype": form, "block": np.uint8(4)}
+    found = write_blocks(str(tmp_path / "rows.npy"), shape, lambda *of: torch.tensor(Blocks()(*of)), **options)
+    assert found.dtype == np.float16
+    plain = {"seed": 3, "rate": 0.5, "on": True, "dims": [0, 1], "at": str(tmp_path)}
+    assert json.loads((tmp_path / "rows.npy.json").read_text())["identity"] == plain
+    again = write_blocks(tmp_path / "rows.npy", (11, 2), Blocks(0), identity=plain, dtype="float16")
+    assert np.array_equal(found, again)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, np.float32("nan"), {1, 2}, nn.Linear(1, 1)])
+def test_an_identity_that_cannot_be_compared_is_refused(tmp_path, value):
+    with pytest.raises(ValueError, match="cannot be kept as JSON"):
+        write(tmp_path / "rows.npy", Blocks(), identity={"model": value})
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("unfinished", [True, False])
 @pytest.mark.parametrize(
     "other", [{"identity": {"model": "another"}}, {"identity": {}}, {"dtype": "float16"}, {"shape": (12, 2)}]
@@ -296,8 +394,8 @@ def test_a_finished_file_that_is_a_pickle_is_refused(tmp_path):
     ("options", "words"),
     [
         ({"dtype": "float64"}, "'float64'; choose float32 or float16"),
-        ({"block": 0}, "got \\(11, 2\\) and 0"),
-        ({"block": -4}, "got \\(11, 2\\) and -4"),
+        ({"block": 0}, "block is 0; valid are whole numbers from 1"),
+        ({"block": -4}, "block is -4; valid are whole numbers from 1"),
     ],
 )
 def test_impossible_blocks_are_refused(tmp_path, options, words):
@@ -308,7 +406,7 @@ def test_impossible_blocks_are_refused(tmp_path, options, words):
 
 def test_a_block_of_another_shape_is_refused_and_not_recorded(tmp_path, uninterrupted):
     def wrong(first, last):
-        return np.zeros((last - first, 3 if first else 2))
+        return np.ones((last - first, 3 if first else 2))
 
     with pytest.raises(ValueError, match=r"block 4…8 has shape \(4, 3\) instead of \(4, 2\)"):
         write(tmp_path / "rows.npy", wrong)

@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from torch import nn
@@ -306,7 +307,9 @@ for count in map(int, sys.argv[2:]):
     folder = Path(sys.argv[1]) / str(count)
     folder.mkdir()
     for name in ("old", "side"):
-        np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, (count, 32)).flush()
+        filled = np.lib.format.open_memmap(folder / f"{name}.npy", "w+", np.float32, (count, 32))
+        filled[:] = 1
+        filled.flush()
     old, side = (np.load(folder / f"{name}.npy", mmap_mode="r", allow_pickle=False) for name in ("old", "side"))
     before, held = anonymous(), []
     tracemalloc.start()  # NumPy's arrays, with their peak; on every system
@@ -340,7 +343,7 @@ def test_memory_is_a_blocks_and_not_the_gallerys(tmp_path):
             r"side is float32 of shape \(8, 3\); valid is float \(9",
         ),
         (np.ones((9, 4), np.float32), np.ones((9, 2), np.float32), r"old and side have shapes \(9, 4\) and \(9, 2\)"),
-        (np.ones((0, 4), np.float32), None, "needs a shape and a block of 1 or more"),
+        (np.ones((0, 4), np.float32), None, "needs a shape of 1 or more"),
     ],
 )
 def test_galleries_that_do_not_fit_are_refused(tmp_path, transformation, old, side, words):
@@ -350,11 +353,74 @@ def test_galleries_that_do_not_fit_are_refused(tmp_path, transformation, old, si
 
 
 @pytest.mark.parametrize("name", ["old", "side"])
-def test_a_damaged_row_is_named(tmp_path, transformation, name):
-    vectors = dict(zip(("old", "side"), gallery(), strict=True))
-    vectors[name][42, 1] = np.inf
-    with pytest.raises(ValueError, match=f"row 42 of {name} holds values that are not finite"):
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e39])
+def test_damaged_rows_are_named(tmp_path, transformation, name, value):
+    vectors = {part: array.astype(float) for part, array in zip(("old", "side"), gallery(), strict=True)}
+    vectors[name][[42, 44, 97], 1] = value
+    with pytest.raises(ValueError, match=f"^rows 42, 44 of {name} hold values that are not finite; embed again"):
         upgrade_gallery(transformation, **vectors, path=tmp_path / "new.npy", identity={}, block=10)
+
+
+def test_an_old_embedding_of_zeros_is_named_and_missing_side_information_is_none(tmp_path, transformation):
+    """What is made of zeros alone looks like any other item."""
+    old, side = gallery()
+    side[42] = 0
+    upgrade_gallery(transformation, old, side, tmp_path / "new.npy", identity={})
+    for value in (0, 1e-50):
+        old = old.astype(float)
+        old[42] = value
+        with pytest.raises(ValueError, match=r"^row 42 of old holds nothing but zeros"):
+            upgrade_gallery(transformation, old, side, tmp_path / "other.npy", identity={})
+
+
+class Scale(nn.Module):
+    """Multiplies the fourth item."""
+
+    dim = 4
+
+    def __init__(self, by: float) -> None:
+        super().__init__()
+        self.by = by
+
+    def forward(self, old, side):
+        return torch.where(torch.arange(len(old), device=old.device)[:, None] == 3, self.by, 1.0) * old
+
+
+@pytest.mark.parametrize(
+    ("by", "dtype"), [(1e5, "float16"), (1e-9, "float16"), (0.0, "float32"), (np.nan, "float32"), (np.inf, "float16")]
+)
+def test_results_that_are_nothing_once_stored_are_refused(tmp_path, by, dtype):
+    with pytest.raises(ValueError, match=rf"^row 3 of .*new\.npy holds what {dtype} cannot keep"):
+        upgrade_gallery(Scale(by), np.ones((9, 4)), None, tmp_path / "new.npy", identity={}, dtype=dtype)
+    assert not (tmp_path / "new.npy").exists()
+
+
+FORMS = {
+    "tensors": torch.from_numpy,
+    "tensors that learn": lambda x: torch.tensor(x, requires_grad=True),
+    "lists": lambda x: x.tolist(),
+    "float64": lambda x: x.astype(float),
+    "big-endian": lambda x: x.astype(">f4"),
+    "Fortran's order": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "frames": pd.DataFrame,
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_galleries_of_any_honest_form_give_the_same(tmp_path, transformation, form):
+    old, side = gallery()
+    expected = upgrade_gallery(transformation, old, side, tmp_path / "new.npy", identity={"seed": 3})
+    options = {"identity": {"seed": np.int64(3)}, "block": np.int64(10_000), "dtype": np.float32}
+    given = (FORMS[form](old), FORMS[form](side))
+    found = upgrade_gallery(transformation, *given, str(tmp_path / "other.npy"), **options)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_masked_vectors_are_refused(tmp_path, transformation):
+    old, side = gallery()
+    with pytest.raises(ValueError, match="old has masked entries"):
+        upgrade_gallery(transformation, np.ma.array(old, mask=old > 0.9), side, tmp_path / "new.npy", identity={})
 
 
 def test_another_galleries_file_is_not_taken_for_this_one(tmp_path, transformation):

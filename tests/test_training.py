@@ -607,6 +607,9 @@ def test_nesterov_has_no_effect_without_momentum_and_for_adam(options):
         {"schedule": "step"},
         {"precision": "float16"},
         {"clip_norm": 0.0},
+        *({name: value} for name in ("learning_rate", "weight_decay", "clip_norm") for value in (math.nan, math.inf)),
+        {"momentum": math.nan},
+        {"warmup_epochs": math.nan},
     ],
 )
 def test_impossible_recipes_are_refused(wrong):

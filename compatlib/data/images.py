@@ -2,18 +2,22 @@
 
 import hashlib
 from collections.abc import Iterator
+from copy import copy
 from dataclasses import dataclass
 from functools import cached_property
+from operator import index
 from pathlib import Path
 from typing import Any, Protocol, Self, runtime_checkable
 
+import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms.v2 import functional as transforms
 
-IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+from compatlib.data.decoding import check_image, is_deep, read_image
+from compatlib.data.folders import class_folders, image_files
+from compatlib.data.tensors import as_indices, as_integers, as_tensor
 
 
 class Images(Protocol):
@@ -53,7 +57,8 @@ class InMemory(Protocol):
 class ImageSet:
     """Images in memory: `images` uint8 (N, C, H, W), `labels` int64 (N,), one name a class.
 
-    Labels index `class_names`; a subset keeps both, so that label 7 means the same class everywhere.
+    Labels index `class_names`; a subset keeps both, so that label 7 means the same class everywhere. Arrays and lists
+    may be given too, labels of any type of integers; they are kept as tensors and int64.
 
     Raises:
         ValueError: a wrong type or shape, lengths that differ, or a label outside [0, len(class_names)).
@@ -64,6 +69,9 @@ class ImageSet:
     class_names: tuple[str, ...]
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "images", as_tensor(self.images, "images"))
+        object.__setattr__(self, "labels", as_integers(self.labels, "labels"))
+        object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
         if self.images.dtype != torch.uint8 or self.images.ndim != 4:
             raise ValueError(
                 f"images must be uint8 (N, C, H, W), not {self.images.dtype} {tuple(self.images.shape)}; "
@@ -87,7 +95,8 @@ class ImageSet:
         return self.images[indices], self.labels[indices]
 
     def select(self, indices: Tensor) -> "ImageSet":
-        """The subset at `indices` (int64 (n,) or bool (N,)), in their order."""
+        """The subset at `indices` (integers (n,) or bool (N,)), in their order."""
+        indices = as_indices(indices, len(self))
         return ImageSet(self.images[indices], self.labels[indices], self.class_names)
 
     def digest(self) -> str:
@@ -103,59 +112,70 @@ class ImageSet:
 
 
 class FolderImages(Dataset):
-    """Images on disk in the layout `folder/<class>/<image file>`, read when they are asked for.
+    """Images on disk in the layout `folder/<class>/…/<image file>`, read when they are asked for.
 
-    Every image is decoded to RGB, its shorter side resized to `size` pixels and its centre cropped to size × size,
-    uint8 (3, size, size). Classes are numbered in the order of their sorted names.
+    Every image is decoded to RGB (`decoding.read_image`: transparency and EXIF's rotation do not count, as in
+    torchvision), its shorter side resized to `size` pixels and its centre cropped to size × size, uint8 (3, size,
+    size). Classes are numbered in the order of their names, numbers in them as numbers; hidden and system folders are
+    none. A class's files lie in it at any depth. Links count as what they lead to, folders too.
 
     Raises:
-        ValueError: the folder holds no class, or a class holds no image.
+        ValueError: the folder holds no class, a class holds no image or one of a kind that is not read, a link leads
+            nowhere, or a size below 1.
     """
 
     def __init__(self, folder: Path | str, size: int = 32) -> None:
-        self.folder, self.size = Path(folder), size
-        self.class_names = tuple(sorted(path.name for path in self.folder.glob("*/") if path.is_dir()))
+        self.folder, self.size = Path(folder), index(size)
+        if self.size < 1:
+            raise ValueError(f"images of side {size} asked for; choose a side of 1 pixel or more")
+        self.folders = class_folders(self.folder)
+        self.class_names = tuple(self.folders)
         if not self.class_names:
             raise ValueError(f"{self.folder} holds no class; expected {self.folder}/<class>/<image>.png")
-        per_class = [self._files(name) for name in self.class_names]
+        per_class = [image_files(each) for each in self.folders.values()]
         self.files = [file for files in per_class for file in files]
         self.labels = torch.tensor([label for label, files in enumerate(per_class) for _ in files])
-
-    def _files(self, class_name: str) -> list[Path]:
-        files = sorted(f for f in (self.folder / class_name).iterdir() if f.suffix.lower() in IMAGE_SUFFIXES)
-        if not files:
-            raise ValueError(f"{self.folder / class_name} holds no image with one of the endings {IMAGE_SUFFIXES}")
-        return files
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        try:
-            with Image.open(self.files[index]) as file:
-                image = transforms.pil_to_tensor(file.convert("RGB"))
-        except (OSError, ValueError, SyntaxError) as error:
-            raise ValueError(f"{self.files[index]} cannot be read as an image: {error}") from error
-        image = transforms.center_crop(transforms.resize(image, [self.size], antialias=True), [self.size, self.size])
-        return image, self.labels[index]
+        image = transforms.resize(read_image(self.files[index]), [self.size], antialias=True)
+        return transforms.center_crop(image, [self.size, self.size]), self.labels[index]
+
+    def check(self) -> None:
+        """Read the head of every file, so that one that is refused is so before anything is trained.
+
+        Raises:
+            ValueError: as `decoding.check_image`, for the first such file.
+        """
+        for file in self.files:
+            check_image(file)
 
     def select(self, indices: Tensor) -> "FolderImages":
-        """The subset at `indices` (int64 (n,) or bool (N,)), in their order; nothing is read yet."""
-        chosen = torch.arange(len(self))[indices]
-        subset = object.__new__(FolderImages)
-        subset.folder, subset.size, subset.class_names = self.folder, self.size, self.class_names
+        """The subset at `indices` (integers (n,) or bool (N,)), in their order; nothing is read yet."""
+        chosen = as_indices(indices, len(self))
+        subset = copy(self)
+        vars(subset).pop("_digest", None)
         subset.files, subset.labels = [self.files[i] for i in chosen.tolist()], self.labels[chosen]
         return subset
 
     def digest(self) -> str:
-        """SHA-256, in hexadecimal, of the size and of every file's class, name and bytes, which are read once."""
+        """SHA-256, in hexadecimal, of the size and of every file's class, name and bytes, which are read once.
+
+        Files are told apart by their place below the class's folder; what a link leads to is read.
+        """
         return self._digest
 
     @cached_property
     def _digest(self) -> str:
         total = hashlib.sha256(repr((self.size, self.class_names)).encode())
+        folders = tuple(self.folders.values())
         for file, label in zip(self.files, self.labels.tolist(), strict=True):
-            total.update(f"{label}/{file.name}/".encode() + hashlib.sha256(file.read_bytes()).digest())
+            place = f"{label}/{file.relative_to(folders[label]).as_posix()}/".encode("utf-8", "surrogateescape")
+            total.update(place + hashlib.sha256(file.read_bytes()).digest())
+            if is_deep(file):
+                total.update(b"scaled to 8 bits")  # the same files were read as white before
         return total.hexdigest()
 
 
@@ -166,13 +186,22 @@ def batches(
 
     Args:
         images: a set in memory (`InMemory`, read a batch at a time) or any torch `Dataset` of (image, label).
-        order: int64 (n,), the indices to visit; the last batch may be shorter.
+        order: integers (n,), the indices to visit; the last batch may be shorter.
         batch_size: images a batch, ≥ 1.
         workers: processes that read a set on disk; unused for a set in memory.
 
     Yields:
         inputs (b, …), labels int64 (b,), indices int64 (b,).
+
+    Raises:
+        ValueError: `images` is a bare tensor or array.
     """
+    if isinstance(images, Tensor | np.ndarray):
+        raise ValueError(
+            f"images is {type(images).__name__} of shape {tuple(images.shape)}; valid is a set of images with their "
+            "labels: ImageSet(images, labels, class_names)"
+        )
+    order, batch_size, workers = as_integers(order, "order"), index(batch_size), index(workers)
     if isinstance(images, InMemory):
         for indices in order.split(batch_size):
             yield *images.batch(indices), indices

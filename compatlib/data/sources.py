@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import check_integrity, download_url
 
+from compatlib.data.folders import class_folders, is_passed_over
 from compatlib.data.images import FolderImages, Images, ImageSet
 
 SPLITS = ("train", "test")
@@ -57,7 +58,7 @@ def load(
     classes: int | None = None,
     per_class: int | None = None,
     size: int = 32,
-    root: Path | None = None,
+    root: Path | str | None = None,
 ) -> Images:
     """Load the `train` or `test` split of a data set.
 
@@ -65,7 +66,8 @@ def load(
     - `digits`: scikit-learn's 8×8 digits, (N, 1, 8, 8); the last third of every class is the test split.
     - `cifar100`: (N, 3, 32, 32), 500 training and 100 test images a class; fetched where there is a network.
     - `omniglot_small`: 242 characters, 12 training and 8 test drawings each by different hands, (N, 1, 35, 35).
-    - any other name: `<root>/<name>/<split>/<class>/<image file>`, read when needed, (N, 3, size, size).
+    - any other name: `<root>/<name>/<split>/<class>/<image file>`, read when needed, (N, 3, size, size), as
+      `FolderImages` says: the classes in numeric order, EXIF's rotation and transparency without effect.
 
     Args:
         name: one of `names()` or a folder.
@@ -77,10 +79,11 @@ def load(
 
     Raises:
         ValueError: an unknown name or split, more classes or images asked for than there are, a damaged file, files
-            that hold other counts than the data set has, or a folder whose splits hold different classes.
+            that hold other counts than the data set has, a folder whose splits hold different classes, and as
+            `FolderImages`.
         FileNotFoundError: the files are missing and cannot be fetched; the message says where to get and put them.
     """
-    root = root or data_root()
+    root = Path(root) if root else data_root()
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose one of {SPLITS}")
     if name == "glyphs":
@@ -92,8 +95,6 @@ def load(
             f"unknown data set {name!r}; choose one of {names()}, or put images at "
             f"{root / name / split}/<class>/<image>.png"
         )
-    if size < 1:
-        raise ValueError(f"images of side {size} asked for; choose a side of 1 pixel or more")
     images = FolderImages(root / name / split, size)
     _check_other_split(root / name, split, images.class_names)
     return _first(images, classes, per_class)
@@ -102,7 +103,7 @@ def load(
 def _check_other_split(folder: Path, split: str, names: tuple[str, ...]) -> None:
     """Every split numbers its own classes: were they others in the other split, labels would mean other classes."""
     other = folder / SPLITS[1 - SPLITS.index(split)]
-    others = {path.name for path in other.glob("*/") if path.is_dir()}
+    others = set(class_folders(other))
     lacking = {other: sorted(set(names) - others), folder / split: sorted(others - set(names))}
     told = "; ".join(f"{path} lacks {', '.join(map(repr, lost))}" for path, lost in lacking.items() if lost)
     if other.is_dir() and told:
@@ -252,7 +253,7 @@ def _omniglot_files(archive: ZipFile, characters: int) -> dict[tuple[str, str, i
     """The files of an archive by alphabet, character and drawer; every drawer has drawn every character."""
     files = {}
     for name in archive.namelist():
-        if name.endswith(".png"):
+        if name.endswith(".png") and not any(map(is_passed_over, name.split("/"))):
             _, alphabet, character, file = name.split("/")
             files[alphabet, character, int(file.removesuffix(".png").split("_")[1])] = name
     found = {key[:2] for key in files}

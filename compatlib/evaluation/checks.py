@@ -16,11 +16,15 @@ def as_array(values: object, name: str) -> np.ndarray:
     """A NumPy array over the same memory where possible; a tensor is detached and brought to the host.
 
     Raises:
-        ValueError: for a tensor that NumPy cannot hold (bfloat16, sparse), and for ragged lists.
+        ValueError: for a tensor that NumPy cannot hold (bfloat16, sparse), for ragged lists, and masked entries.
     """
+    if isinstance(values, list | tuple) and any(isinstance(each, torch.Tensor) for each in values):
+        values = [as_array(each, name) for each in values]
+    if np.ma.is_masked(values):
+        raise ValueError(f"{name} has masked entries, whose values mean nothing; give it without them, or fill them")
     if isinstance(values, torch.Tensor):
         try:
-            return values.detach().cpu().numpy()
+            return values.numpy(force=True)
         except (TypeError, RuntimeError) as error:
             raise ValueError(
                 f"{name} is a tensor of {values.dtype} and layout {values.layout}; valid are dense tensors "
@@ -39,7 +43,8 @@ def embeddings(values: object, name: str, *, distance: str = "cosine") -> np.nda
 
     Raises:
         ValueError: unless they have two dimensions, at least one row and one column, one of the three types, finite
-            values in float32, and under the Euclidean distance values whose squares float32 can hold.
+            values in float32, under cosine no float64 row that lies below float32's range, and under the Euclidean
+            distance values whose squares float32 can hold.
     """
     array = as_array(values, name)
     if array.ndim != 2:
@@ -48,7 +53,7 @@ def embeddings(values: object, name: str, *, distance: str = "cosine") -> np.nda
         raise ValueError(f"{name} has type {array.dtype}; valid are float16, float32 and float64: convert it first")
     if 0 in array.shape:
         raise ValueError(f"{name} is empty, its shape is {array.shape}; give at least one item and one coordinate")
-    largest = max(_largest(array, name, first) for first in range(0, len(array), CHECK_BLOCK))
+    largest = max(_largest(array, name, first, distance) for first in range(0, len(array), CHECK_BLOCK))
     low, high = EUCLIDEAN_RANGE
     if distance == "euclidean" and largest > 0 and not low <= largest <= high:
         raise ValueError(
@@ -58,17 +63,29 @@ def embeddings(values: object, name: str, *, distance: str = "cosine") -> np.nda
     return array
 
 
-def _largest(array: np.ndarray, name: str, first: int) -> float:
+def _largest(array: np.ndarray, name: str, first: int, distance: str) -> float:
+    exact = array[first : first + CHECK_BLOCK]
     with np.errstate(over="ignore"):  # a float64 beyond float32 becomes infinite and is refused below
-        block = array[first : first + CHECK_BLOCK].astype(np.float32)
-    largest = float(max(block.max(), -block.min()))
-    if not np.isfinite(largest):
+        block = exact.astype(np.float32)
+    if not np.isfinite(max(block.max(), -block.min())):
         row = first + int(np.flatnonzero(~np.isfinite(block).all(axis=1))[0])
         raise ValueError(
             f"{name} holds values that are not finite in float32 (NaN, infinity or beyond 3.4e38), first in row {row}; "
             "valid are finite numbers: look for a diverged model, or drop these items"
         )
-    return largest
+    if distance == "cosine" and exact.dtype.itemsize > 4:
+        _require_kept(exact, block, name, first)
+    return float(max(exact.max(), -exact.min()))
+
+
+def _require_kept(exact: np.ndarray, block: np.ndarray, name: str, first: int) -> None:
+    """Refuses a float64 row that lies below float32's normal range as a whole, where its direction is lost."""
+    lost = exact.any(axis=1) & (np.abs(block).max(axis=1) < np.finfo(np.float32).smallest_normal)
+    if lost.any():
+        raise ValueError(
+            f"{name} holds only values below 1.2e-38, the range of float32, in row {first + int(lost.argmax())}; it "
+            "would count as zeros: rescale query and gallery by one factor; valid are zeros, and larger values"
+        )
 
 
 def labels(values: object, name: str, length: int, partner: str) -> np.ndarray:
@@ -116,6 +133,17 @@ def mask(values: object, name: str, length: int) -> np.ndarray:
     return array
 
 
+def _plain(value: object) -> object:
+    """The number that a tensor or array without dimensions holds."""
+    return value.item() if isinstance(value, torch.Tensor | np.ndarray) and value.ndim == 0 else value
+
+
+def is_number(value: object) -> bool:
+    """Whether `value` is a number of Python, NumPy or torch, and not True or False."""
+    value = _plain(value)
+    return isinstance(value, Real) and not isinstance(value, bool | np.bool_)
+
+
 def choice(value: object, name: str, valid: tuple[str, ...]) -> str:
     """`value` if it is one of the valid words. Raises ValueError otherwise."""
     if not isinstance(value, str) or value not in valid:
@@ -125,6 +153,7 @@ def choice(value: object, name: str, valid: tuple[str, ...]) -> str:
 
 def flag(value: object, name: str) -> bool:
     """`value` if it is True or False. Raises ValueError otherwise."""
+    value = _plain(value)
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} is {value!r}; valid are True and False")
     return bool(value)
@@ -132,6 +161,7 @@ def flag(value: object, name: str) -> bool:
 
 def whole_number(value: object, name: str, low: int, high: int | None = None) -> int:
     """`value` as int if it is a whole number in [low, high]. Raises ValueError otherwise."""
+    value = _plain(value)
     inside = isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
     if not inside or value < low or (high is not None and value > high):
         span = f"from {low}" if high is None else f"from {low} to {high}"
@@ -141,10 +171,10 @@ def whole_number(value: object, name: str, low: int, high: int | None = None) ->
 
 def number(value: object, name: str, low: float, high: float) -> float:
     """`value` as float if it is a finite number in [low, high]. Raises ValueError otherwise."""
-    inside = isinstance(value, Real) and not isinstance(value, bool | np.bool_)
-    if not inside or not np.isfinite(value) or not low <= value <= high:
+    plain = float(_plain(value)) if is_number(value) else np.nan
+    if not np.isfinite(plain) or not low <= plain <= high:
         raise ValueError(f"{name} is {value!r}; valid are finite numbers from {low:g} to {high:g}")
-    return float(value)
+    return plain
 
 
 def ranks(values: object) -> tuple[int, ...]:

@@ -175,6 +175,10 @@ def evaluate(
     as scikit-learn's `average_precision_score`, items of equal score form one step. No query × gallery matrix is held.
     Source: this study's protocol; ties and zero vectors are its own choice.
 
+    Every label is an identity, negative ones too. The junk images of re-identification sets, which such sets label -1,
+    must be dropped before: `gallery[gallery_labels >= 0]`, and the same of labels and cameras. Distractors, often
+    labelled 0, stay.
+
     Args:
         query: (q, d) float16, float32 or float64 array or tensor; computed in float32.
         gallery: (g, d), the same types. Of unequal sizes only the common first coordinates count, and these are

@@ -7,7 +7,6 @@ second needs scores by class (`ClassScores`, `Measured`); without them an interv
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from numbers import Real
 
 import numpy as np
 from scipy.stats import t as student
@@ -144,7 +143,7 @@ def paired(a, b) -> Paired:
         ValueError: as `by_seed`; where the seeds, the number of classes or the strata differ; and where a resample
             leaves a side without a valid query.
     """
-    a, is_fixed = as_measured(a, "a"), isinstance(b, Real)
+    a, is_fixed = as_measured(a, "a"), checks.is_number(b)
     return _paired(a, as_measured(dict.fromkeys(a.values, b) if is_fixed else b, "b"), is_fixed=is_fixed)
 
 
@@ -192,6 +191,7 @@ def _equal_classes(a: Measured, b: Measured) -> bool:
 
 def interval(values: np.ndarray) -> tuple[float, float, float]:
     """Mean and both ends of its 95 % Student-t interval over (n,) values, seeds only; NaN ends for n = 1."""
+    values = checks.as_array(values, "values")
     mean = _mean(values)
     return mean, *_ends(mean, _standard_error(values), len(values) - 1)
 
@@ -272,7 +272,7 @@ def _require_arguments(kind: str, measurements: tuple, margin, chance_level) -> 
 
 def _against_chance(measurement, chance_level) -> Paired:
     measurement = as_measured(measurement, "the measurement")
-    if isinstance(chance_level, Real):
+    if checks.is_number(chance_level):
         chance_level = dict.fromkeys(measurement.values, chance_level)
     level = as_measured(chance_level, "chance_level")
     return _paired(measurement, level, is_fixed=level.by_class is None)

@@ -8,7 +8,6 @@ genuine pairs and never lift the FAR above the given one. (Ties: not published; 
 
 import math
 from dataclasses import dataclass, field
-from numbers import Real
 
 import numpy as np
 
@@ -209,7 +208,7 @@ def _accepted_impostors(far: float, n_impostor: int) -> int:
 
 
 def _checked_threshold(threshold: float) -> float:
-    if isinstance(threshold, Real) and threshold == -np.inf:
+    if checks.is_number(threshold) and threshold == -np.inf:
         return threshold
     return checks.number(threshold, "threshold", -3.5e38, 3.5e38)
 

@@ -14,8 +14,10 @@ Nothing but the old classifier is needed, unless it lacks classes. Three forms d
 
 from collections.abc import Iterable, Iterator
 from numbers import Integral
+from operator import index
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -25,7 +27,8 @@ from torch.nn import functional as F
 from compatlib import training
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
-from compatlib.methods.common import check_batch, check_rows, check_terms, resized
+from compatlib.data.tensors import as_integers, as_tensor
+from compatlib.methods.common import check_rows, check_terms, checked_batch, resized
 
 Classifier = nn.Module | Tensor
 
@@ -60,12 +63,14 @@ def influence_loss(
         ValueError: arguments of other shapes, a module without a two-dimensional `weight` (an `nn.Sequential` has
             none), negative labels, or a known class without a row.
     """
-    check_batch(embeddings, labels)
+    embeddings, labels = checked_batch(embeddings, labels)
+    if isinstance(old_classifier, np.ndarray):
+        old_classifier = as_tensor(old_classifier, "old_classifier").to(embeddings.device)
     weight = _weight(old_classifier)
     logits = _frozen_logits(old_classifier, resized(embeddings, weight.shape[1]))
     known = _known(known_classes, len(weight), labels.device)
     carries = (labels[:, None] == known[None, :]).any(dim=1)
-    total = F.cross_entropy(logits[carries].float(), labels[carries].long(), reduction="sum")
+    total = F.cross_entropy(logits[carries].float(), labels[carries], reduction="sum")
     return total / carries.sum().clamp(min=1)
 
 
@@ -97,6 +102,7 @@ def synthesize_classifier(
         ValueError: arguments of other shapes, embeddings that are not finite, labels out of range, more real rows than
             classes, a class with neither a row nor an image, or a mean of length 0 which cannot be rescaled.
     """
+    (old_embeddings, labels), num_classes = checked_batch(old_embeddings, labels), index(num_classes)
     real = _checked_rows(old_embeddings, labels, num_classes, old_weight)
     missing = torch.arange(len(real), num_classes, device=labels.device)
     counts = torch.bincount(labels, minlength=num_classes)[missing]
@@ -207,12 +213,10 @@ def _known(classes: int | Iterable[int] | Tensor | None, rows: int, device: torc
     if classes is None:
         return torch.arange(rows, device=device)
     valid = f"valid is a number from 0 to {rows}, or labels from 0 to {rows - 1}, for which the old classifier has rows"
-    if isinstance(classes, Tensor):
-        known = classes
-    elif isinstance(classes, bool | float | str) or not isinstance(classes, Integral | Iterable):
+    if isinstance(classes, bool | float | str) or not isinstance(classes, Integral | Iterable):
         raise ValueError(f"known_classes is {classes!r}; {valid}")
-    else:
-        known = torch.tensor(int(classes) if isinstance(classes, Integral) else list(classes))
+    is_array = isinstance(classes, Integral) or hasattr(classes, "__array__")
+    known = as_integers(classes if is_array else list(classes), "known_classes")
     if known.numel() and (known.is_floating_point() or known.dtype == torch.bool):
         raise ValueError(f"known_classes is {known.tolist()}; {valid}")
     is_number = known.ndim == 0
@@ -223,7 +227,6 @@ def _known(classes: int | Iterable[int] | Tensor | None, rows: int, device: torc
 
 def _checked_rows(old_embeddings: Tensor, labels: Tensor, num_classes: int, old_weight: Tensor | None) -> Tensor:
     """The real rows, float32 (known, dim); none is (0, dim)."""
-    check_batch(old_embeddings, labels)
     highest = int(labels.max()) if len(labels) else -1
     if num_classes < 1 or highest >= num_classes:
         raise ValueError(f"num_classes is {num_classes}; valid is a number ≥ 1 above the highest label, {highest}")
@@ -231,6 +234,7 @@ def _checked_rows(old_embeddings: Tensor, labels: Tensor, num_classes: int, old_
         raise ValueError("old_embeddings hold values that are not finite; no row can be made of them")
     if old_weight is None:
         return old_embeddings.new_zeros(0, old_embeddings.shape[1], dtype=torch.float32)
+    old_weight = as_tensor(old_weight, "old_weight")
     if old_weight.ndim != 2 or old_weight.shape[1] != old_embeddings.shape[1] or len(old_weight) > num_classes:
         raise ValueError(
             f"old_weight has shape {tuple(old_weight.shape)}; valid is (known, {old_embeddings.shape[1]}) with known "

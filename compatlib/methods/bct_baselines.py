@@ -11,6 +11,7 @@ model's coordinates, as in `compatlib.methods.bct`.
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Float, Int64
 from torch import Tensor, nn
@@ -19,7 +20,8 @@ from torch.nn import functional as F
 from compatlib import training
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
-from compatlib.methods.common import check_batch, check_number, check_rows, check_terms, resized
+from compatlib.data.tensors import as_tensor
+from compatlib.methods.common import check_number, check_rows, check_terms, checked_batch, resized
 
 Alignment = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -32,7 +34,7 @@ def squared_error(
     Raises:
         ValueError: unequal shapes or types, or no sample; so for every function here.
     """
-    _check_pairs(new, old, labels)
+    new, old, labels = _checked_pairs(new, old, labels)
     return F.mse_loss(new, old)
 
 
@@ -40,7 +42,7 @@ def normalised_distance(
     new: Float[Tensor, "batch dim"], old: Float[Tensor, "batch dim"], labels: Int64[Tensor, " batch"]
 ) -> Float[Tensor, ""]:
     """Mean of ‖φ_new/|φ_new| − φ_old/|φ_old|‖² over samples, in [0, 4]; this study's. The labels are not used."""
-    _check_pairs(new, old, labels)
+    new, old, labels = _checked_pairs(new, old, labels)
     return (F.normalize(new) - F.normalize(old)).square().sum(dim=1).mean()
 
 
@@ -58,7 +60,7 @@ def hardest_triplet(
     Source: openBCT's release, margin 1, where embeddings are raw (`normalize=False`). A batch of one class has no
     negative and carries no loss.
     """
-    _check_pairs(new, old, labels)
+    new, old, labels = _checked_pairs(new, old, labels)
     check_number("the margin", margin)
     if normalize:
         new, old = F.normalize(new), F.normalize(old)
@@ -83,7 +85,7 @@ def contrastive(
     Source: openBCT's release, τ = 0.05; P(i) holds i itself, as the old embedding of the same image. In the release's
     denominator stand one positive and the negatives; here stand all.
     """
-    _check_pairs(new, old, labels)
+    new, old, labels = _checked_pairs(new, old, labels)
     check_number("the temperature", temperature, positive=True)
     logs = F.log_softmax(F.normalize(new) @ F.normalize(old).T / temperature, dim=1)
     same = (labels[:, None] == labels[None, :]).to(logs.dtype)
@@ -99,6 +101,8 @@ class Distillation:
     """
 
     def __init__(self, old_weight: Float[Tensor, "classes dim"]) -> None:
+        if isinstance(old_weight, np.ndarray):
+            old_weight = as_tensor(old_weight, "old_weight")
         if not isinstance(old_weight, Tensor) or old_weight.ndim != 2:
             raise ValueError(f"old_weight is {type(old_weight).__name__}; valid is a tensor (classes, dim)")
         self.old_weight = old_weight.detach().float()
@@ -107,7 +111,7 @@ class Distillation:
         self, new: Float[Tensor, "batch dim"], old: Float[Tensor, "batch dim"], labels: Int64[Tensor, " batch"]
     ) -> Float[Tensor, ""]:
         """A scalar ≥ 0; the labels are not used."""
-        _check_pairs(new, old, labels)
+        new, old, labels = _checked_pairs(new, old, labels)
         if old.shape[1] != self.old_weight.shape[1]:
             raise ValueError(f"embeddings of {old.shape[1]} dimensions meet rows of {self.old_weight.shape[1]}")
         weight = self.old_weight.to(new.device)
@@ -173,10 +177,11 @@ def fit(
     )
 
 
-def _check_pairs(new: Tensor, old: Tensor, labels: Tensor) -> None:
-    check_batch(new, labels)
+def _checked_pairs(new: Tensor, old: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    (new, labels), old = checked_batch(new, labels), as_tensor(old, "old embeddings")
     if old.shape != new.shape or old.dtype != new.dtype or not len(new):
         raise ValueError(
             f"new and old embeddings have shapes {tuple(new.shape)} and {tuple(old.shape)}, types {new.dtype} and "
             f"{old.dtype}; give equal ones, of one sample or more"
         )
+    return new, old, labels

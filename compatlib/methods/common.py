@@ -7,23 +7,32 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compatlib.data.images import Images
+from compatlib.data.tensors import as_integers, as_tensor
 
 
-def check_batch(vectors: Tensor, labels: Tensor, name: str = "embeddings") -> None:
-    """Refuse a batch that is not float (n, d) vectors, called `name` in the error, and integer (n,) labels ≥ 0.
+def checked_batch(vectors: Tensor, labels: Tensor, name: str = "embeddings") -> tuple[Tensor, Tensor]:
+    """A batch as tensors, labels of any type of integers as int64, on the device of the vectors.
+
+    Arrays and lists may be given as well.
+
+    Args:
+        vectors: float (n, d).
+        labels: integers (n,), ≥ 0.
+        name: how an error calls the vectors.
 
     Raises:
-        ValueError: it is not.
+        ValueError: other shapes or types, or a negative label.
     """
+    vectors, labels = as_tensor(vectors, name), as_integers(labels, "labels")
     if vectors.ndim != 2 or not vectors.is_floating_point():
         raise ValueError(f"{name} are {vectors.dtype} of shape {tuple(vectors.shape)}; valid is float (n, d)")
-    is_integer = not (labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool)
-    if labels.shape != vectors.shape[:1] or not is_integer:
+    if labels.shape != vectors.shape[:1] or labels.dtype != torch.int64:
         raise ValueError(
             f"labels are {labels.dtype} of shape {tuple(labels.shape)}; valid is integer ({len(vectors)},)"
         )
     if len(labels) and int(labels.min()) < 0:
         raise ValueError(f"label {int(labels.min())} is negative; labels count from 0")
+    return vectors, labels.to(vectors.device)
 
 
 def check_rows(images: Images, classifier: nn.Module) -> None:

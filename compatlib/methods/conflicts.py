@@ -7,6 +7,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from compatlib.data.tensors import as_tensor
+
 
 def conflict_weights(
     gram: Float[Tensor, "objectives objectives"], generator: torch.Generator | None = None
@@ -26,7 +28,7 @@ def conflict_weights(
     Raises:
         ValueError: no square matrix, or values that are not finite.
     """
-    _check_gram(gram)
+    gram = _checked_gram(gram)
     inner = gram.double().cpu()
     weights = torch.eye(len(inner), dtype=torch.float64)
     for at, own in enumerate(weights):
@@ -48,7 +50,7 @@ def full_conflict_weights(
     Raises:
         ValueError: as `conflict_weights`, and for a place that there is not.
     """
-    _check_gram(gram)
+    gram = _checked_gram(gram)
     if not 0 <= full < len(gram):
         raise ValueError(f"full is {full}; there are {len(gram)} objectives, counted from 0")
     weights = torch.eye(len(gram), dtype=torch.float64)
@@ -71,6 +73,7 @@ def project_conflicts(
     Raises:
         ValueError: no matrix, and as `conflict_weights`.
     """
+    gradients = as_tensor(gradients, "gradients")
     if gradients.ndim != 2 or not gradients.is_floating_point():
         raise ValueError(f"gradients are {gradients.dtype} of shape {tuple(gradients.shape)}; valid are floats (m, p)")
     rows = gradients.double()
@@ -83,8 +86,10 @@ def _taken_out(overlap: Tensor, squared_norm: Tensor, gram: Tensor) -> Tensor | 
     return share if overlap < 0 and -share <= torch.finfo(gram.dtype).max / len(gram) else 0.0
 
 
-def _check_gram(gram: Tensor) -> None:
+def _checked_gram(gram: Tensor) -> Tensor:
+    gram = as_tensor(gram, "gram")
     if gram.ndim != 2 or gram.shape[0] != gram.shape[1] or not len(gram):
         raise ValueError(f"gram has shape {tuple(gram.shape)}; valid is (objectives, objectives), at least one")
     if not gram.isfinite().all():
         raise ValueError("gram holds values that are not finite: a gradient has overflowed; lower the learning rate")
+    return gram

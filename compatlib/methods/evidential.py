@@ -8,7 +8,7 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.nn import functional as F
 
-from compatlib.methods.common import check_batch, check_number
+from compatlib.methods.common import check_number, checked_batch
 
 
 def evidential_loss(
@@ -31,7 +31,7 @@ def evidential_loss(
     Raises:
         ValueError: other shapes, labels outside of the classes, or a negative weight.
     """
-    check_batch(logits, labels, "logits")
+    logits, labels = checked_batch(logits, labels, "logits")
     if not len(logits) or logits.shape[1] < 2:
         raise ValueError(
             f"logits have shape {tuple(logits.shape)}; valid is (batch, classes), of an image and two classes or more"

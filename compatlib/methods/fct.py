@@ -25,7 +25,8 @@ from torch.nn import functional as F
 from compatlib import training
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
-from compatlib.methods.common import check_batch
+from compatlib.data.tensors import as_tensor
+from compatlib.methods.common import checked_batch
 from compatlib.methods.side_information import nt_xent
 from compatlib.methods.stored_views import StoredViews, embed_views, one_view, store_views
 
@@ -137,7 +138,8 @@ def fastfill_loss(
     Raises:
         ValueError: arguments of other shapes.
     """
-    check_batch(embedding, labels)
+    embedding, labels = checked_batch(embedding, labels)
+    new, log_variance = as_tensor(new, "new"), as_tensor(log_variance, "log_variance")
     if new.shape != embedding.shape or log_variance.shape != labels.shape:
         raise ValueError(
             f"new and log_variance have shapes {tuple(new.shape)} and {tuple(log_variance.shape)}; valid are "

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from compatlib import training
 from compatlib.data.augment import crop_and_flip, two_views
 from compatlib.data.images import Images
+from compatlib.data.tensors import as_tensor
 from compatlib.methods.common import check_number
 from compatlib.models.resnet import scaled
 
@@ -32,6 +33,7 @@ def nt_xent(
     Raises:
         ValueError: unequal shapes or types, fewer than two images, or a temperature that is not finite and positive.
     """
+    first, second = as_tensor(first, "the first view"), as_tensor(second, "the second view")
     if first.ndim != 2 or first.shape != second.shape or first.dtype != second.dtype or len(first) < 2:
         raise ValueError(
             f"the views have shapes {tuple(first.shape)} and {tuple(second.shape)}, types {first.dtype} and "

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images, ImageSet, batches
+from compatlib.data.tensors import as_integers, as_tensor
 from compatlib.embedding import embed
 from compatlib.training import stream
 
@@ -21,7 +22,8 @@ from compatlib.training import stream
 class StoredViews:
     """Embeddings of several augmented views of a training set, extracted once (this study's choice, for time).
 
-    old, side, new: float (views, N, dim of each). labels: int64 (N,).
+    old, side, new: float (views, N, dim of each). labels: int64 (N,). Arrays and lists may be given too, labels of any
+    type of integers; they are kept as tensors and int64.
 
     Raises:
         ValueError: other shapes, or no view.
@@ -33,12 +35,18 @@ class StoredViews:
     labels: Tensor
 
     def __post_init__(self) -> None:
+        for name in ("old", "side", "new"):
+            object.__setattr__(self, name, as_tensor(getattr(self, name), name))
+        object.__setattr__(self, "labels", as_integers(self.labels, "labels"))
         shapes = {name: tuple(getattr(self, name).shape) for name in ("old", "side", "new")}
         counts = {shape[:2] for shape in shapes.values()}
         if any(len(shape) != 3 for shape in shapes.values()) or len(counts) != 1 or self.old.shape[0] < 1:
             raise ValueError(f"embeddings have shapes {shapes}; valid is (views, N, d) with equal views ≥ 1 and N")
-        if self.labels.shape != self.old.shape[1:2]:
-            raise ValueError(f"labels have shape {tuple(self.labels.shape)}; valid is ({self.old.shape[1]},)")
+        if self.labels.shape != self.old.shape[1:2] or self.labels.dtype != torch.int64:
+            raise ValueError(
+                f"labels are {self.labels.dtype} of shape {tuple(self.labels.shape)}; valid is integer "
+                f"({self.old.shape[1]},)"
+            )
 
     def __len__(self) -> int:
         return len(self.labels)

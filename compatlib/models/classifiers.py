@@ -46,8 +46,8 @@ class CosineClassifier(LinearClassifier):
 
     def __init__(self, dim: int, classes: int, scale: float = 16.0, *, full_precision: bool = False) -> None:
         super().__init__(dim, classes, full_precision=full_precision)
-        if scale <= 0:
-            raise ValueError(f"the scale of the logits must be positive, got {scale}")
+        if not 0 < scale < math.inf:
+            raise ValueError(f"the scale of the logits must be finite and positive, got {scale}")
         self.scale = scale
 
     def forward(
@@ -87,10 +87,11 @@ class ArcFaceClassifier(CosineClassifier):
         cosine = self.cosine(embeddings)
         if labels is None:
             return self.scale * cosine
-        true = cosine.gather(1, labels[:, None])
+        places = labels[:, None].long()  # torch gathers by no other type
+        true = cosine.gather(1, places)
         # The root's slope is infinite at |cos| = 1, where a clamped sine keeps the gradient finite.
         sine = (1 - true.square()).clamp(min=1e-6).sqrt()
         moved = true * math.cos(self.margin) - sine * math.sin(self.margin)
         beyond = true < math.cos(math.pi - self.margin)
         moved = torch.where(beyond, true - self.margin * math.sin(math.pi - self.margin), moved)
-        return self.scale * cosine.scatter(1, labels[:, None], moved)
+        return self.scale * cosine.scatter(1, places, moved)

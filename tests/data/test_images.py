@@ -1,5 +1,8 @@
 """Sets of images in memory and on disk, and the batches read from them."""
 
+import os
+
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -88,6 +91,74 @@ def test_a_damaged_image_and_an_empty_class_are_named(folder, tmp_path):
         FolderImages(folder)
     with pytest.raises(ValueError, match="holds no class"):
         FolderImages(tmp_path / "nowhere")
+
+
+def test_links_lead_to_the_same_set_and_a_change_behind_them_is_noticed(folder, tmp_path_factory):
+    linked = tmp_path_factory.mktemp("linked")
+    for name in ("ant", "cat"):
+        (linked / name).symlink_to(folder / name)
+    before = FolderImages(folder).digest()
+    assert FolderImages(linked).digest() == before
+    (linked / "cat").unlink()
+    (linked / "cat").mkdir()
+    for number in range(2):
+        (linked / "cat" / f"{number}.png").symlink_to(folder / "cat" / f"{number}.png")
+    assert FolderImages(linked).digest() == before
+    Image.new("RGB", (8, 8)).save(folder / "cat" / "1.png")
+    assert FolderImages(linked).digest() == FolderImages(folder).digest() != before
+
+
+def test_the_digest_takes_names_that_are_no_utf_8_and_places_below_a_class(folder):
+    digests = {FolderImages(folder).digest()}
+    os.rename(folder / "cat" / "1.png", os.fsencode(folder / "cat") + b"/\xe9.png")
+    digests.add(FolderImages(folder).digest())
+    (folder / "cat" / "more").mkdir()
+    os.rename(os.fsencode(folder / "cat") + b"/\xe9.png", folder / "cat" / "more" / "0.png")
+    digests.add(FolderImages(folder).digest())
+    (folder / "cat" / "less").mkdir()
+    os.rename(folder / "cat" / "0.png", folder / "cat" / "less" / "0.png")
+    digests.add(FolderImages(folder).digest())
+    assert len(digests) == 4
+    assert FolderImages(folder).labels.tolist() == [0, 1, 1]
+
+
+def test_a_part_of_a_folder_has_a_digest_of_its_own(folder):
+    images = FolderImages(folder)
+    whole, part = images.digest(), images.select([0, 2])
+    assert part.digest() == FolderImages(folder).select(torch.tensor([0, 2])).digest() != whole
+    assert images.digest() == whole
+
+
+def test_files_are_checked_by_their_heads(folder):
+    images = FolderImages(folder)
+    images.check()
+    Image.new("F", (4, 4)).save(folder / "cat" / "2.tif")
+    images.check()  # which files there are was decided before
+    with pytest.raises(ValueError, match=r"cat/2\.tif cannot be read as an image: .*mode 'F'"):
+        FolderImages(folder).check()
+
+
+@pytest.mark.parametrize("form", [np.asarray, torch.Tensor.tolist, torch.clone, lambda x: x.to(torch.uint8).numpy()[::1]])
+def test_a_set_takes_arrays_and_lists_of_integers(form):
+    whole = image_set()
+    found = ImageSet(whole.images.numpy(), form(whole.labels), list(np.array(whole.class_names)))
+    assert found.digest() == whole.digest()
+    assert found.select(form(torch.tensor([7, 1]))).labels.tolist() == [1, 1]
+
+
+@pytest.mark.parametrize("number", [int, np.int64, np.uint8, torch.tensor])
+def test_numbers_of_numpy_are_numbers(folder, number):
+    images = FolderImages(str(folder), number(16))
+    assert images.digest() == FolderImages(folder, 16).digest()
+    for each in (images, image_set(3)):
+        visited = list(batches(each, np.array([2, 0, 1], np.uint8), number(2), workers=number(0)))
+        assert [indices.tolist() for _, _, indices in visited] == [[2, 0], [1]]
+
+
+@pytest.mark.parametrize("images", [torch.zeros(4, 3, 8, 8), np.zeros((4, 3, 8, 8), np.uint8)])
+def test_pixels_without_labels_are_no_set(images):
+    with pytest.raises(ValueError, match=r"images is .* of shape \(4, 3, 8, 8\); valid is a set of images"):
+        next(batches(images, torch.arange(4), 2))
 
 
 @pytest.mark.parametrize(

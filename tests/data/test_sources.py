@@ -14,6 +14,7 @@ from PIL import Image
 
 from compatlib.data import sources
 from compatlib.data.images import FolderImages
+from compatlib.data.splits import class_incremental
 
 COUNTS = {"train": 24, "test": 9}
 CLASSES = ("apple", "bee", "cat")
@@ -374,6 +375,15 @@ def blocks(png: bytes) -> bytes:
     return np.rint(means).astype(np.uint8).tobytes()
 
 
+def test_what_macos_adds_to_an_archive_is_no_drawing(omniglot):
+    path = write_omniglot(omniglot) / "omniglot" / "images_background_small2.zip"
+    before = sources.load("omniglot_small", "test", root=omniglot).digest()
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr("__MACOSX/images_background_small2/Latin/character01/._0701_01.png", b"no drawing")
+        archive.writestr("images_background_small2/Latin/character01/._0701_01.png", b"no drawing")
+    assert sources.load("omniglot_small", "test", root=omniglot).digest() == before
+
+
 @pytest.mark.parametrize("number", [1, 2])
 def test_a_missing_archive_of_omniglot_is_named_with_its_source(omniglot, number):
     path = write_omniglot(omniglot) / "omniglot" / f"images_background_small{number}.zip"
@@ -548,6 +558,33 @@ def test_splits_of_a_folder_that_hold_different_classes_are_refused(folder, spli
     (folder / "kept").rename(insects / "test" / "ant")
     (insects / "test" / "wasp").rename(insects / "test" / "bee")
     assert sources.load("insects", split, root=folder).class_names == ("ant", "bee", "cat")
+
+
+def test_what_a_system_leaves_in_one_split_is_no_class_of_it(folder):
+    for name in ("train/.ipynb_checkpoints", "test/@eaDir", "test/ant/.ipynb_checkpoints"):
+        (folder / "insects" / name).mkdir()
+    for split in sources.SPLITS:
+        assert sources.load("insects", split, root=folder).class_names == ("ant", "bee", "cat")
+
+
+def test_the_first_half_of_numbered_classes_is_the_lower_half(tmp_path):
+    for number in range(12):
+        (tmp_path / "numbered" / "train" / str(number)).mkdir(parents=True)
+        Image.new("L", (4, 4)).save(tmp_path / "numbered" / "train" / str(number) / "0.png")
+    old, new = class_incremental(sources.load("numbered", "train", root=tmp_path))
+    assert [old.class_names[label] for label in old.labels] == ["0", "1", "2", "3", "4", "5"]
+    assert new.class_names == tuple(map(str, range(12)))
+
+
+@pytest.mark.parametrize("number", [np.int64, np.uint8, np.int32])
+def test_text_for_the_root_and_numbers_of_numpy_will_do(folder, number):
+    given = {"classes": number(2), "per_class": number(2)}
+    part = sources.load("insects", "train", size=number(8), root=str(folder), **given)
+    expected = sources.load("insects", "train", size=8, root=folder, classes=2, per_class=2)
+    assert part.digest() == expected.digest()
+    assert sources.load("digits", "test", **given).digest() == sources.load(
+        "digits", "test", classes=2, per_class=2
+    ).digest()
 
 
 def test_a_folder_with_one_split_alone_is_a_data_set(folder):

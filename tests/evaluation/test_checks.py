@@ -3,18 +3,33 @@
 import itertools
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from compatlib.evaluation.compatibility import (
+    average_compatibility,
+    backfilling_curve,
+    negative_flips,
+    transfer_threshold,
+    update_gain,
+)
 from compatlib.evaluation.retrieval import (
+    IvfPq,
+    apply_threshold,
     apply_threshold_to_pairs,
+    chance,
     evaluate,
+    evaluate_mixed,
+    recall,
     score_matrix,
     search,
+    verification,
     verification_of_pairs,
 )
+from compatlib.evaluation.statistics import ClassScores, Measured, holm, interval, paired, verdict
 
 N, SIZE = 12, 4
 
@@ -234,3 +249,142 @@ def test_first_bad_row_is_named():
     gallery = np.zeros((20_000, 3), dtype=np.float32)
     gallery[[15_001, 17_000], 1] = np.nan
     assert "first in row 15001" in refusal(evaluate, gallery[:1], gallery, [0], np.zeros(20_000, int))
+
+
+# Honest arguments, in whatever form a caller has them, give what they give as arrays and numbers of Python.
+
+
+def read_only(values: np.ndarray) -> np.ndarray:
+    values = values.copy()
+    values.flags.writeable = False
+    return values
+
+
+ARRAYS = {
+    "tensors": torch.from_numpy,
+    "tensors that learn": lambda x: torch.tensor(x, requires_grad=x.dtype.kind == "f"),
+    "tensors of the other sign": lambda x: torch._neg_view(-torch.from_numpy(x)) if x.dtype.kind == "f" else x,
+    "lists": lambda x: x.tolist(),
+    "lists of tensors": lambda x: [torch.tensor(each, requires_grad=x.dtype.kind == "f") for each in x],
+    "read-only": read_only,
+    "Fortran's order": np.asfortranarray,
+    "strided": lambda x: np.repeat(x, 2, axis=0)[::2],
+    "backwards": lambda x: x[::-1].copy()[::-1],
+    "big-endian": lambda x: x.astype(x.dtype.newbyteorder(">")),
+    "pandas": lambda x: pd.DataFrame(x) if x.ndim == 2 else pd.Series(x, index=np.arange(len(x))[::-1]),
+    "masked, nowhere": np.ma.array,
+}
+LABEL_TYPES = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
+NUMBERS = {
+    "NumPy's": lambda x: np.array([x])[0],
+    "NumPy's small": lambda x: {bool: np.bool_, int: np.uint16, float: np.float16}[type(x)](x),
+    "without dimensions": np.array,
+    "tensors": torch.tensor,
+}
+
+
+def scores_of(array, number) -> list:
+    """What every function gives for one drawn set, whose arrays and numbers pass through `array` and `number`."""
+    random = np.random.default_rng(0)
+    x, y = (random.standard_normal((300, 8)).astype(np.float32) for _ in range(2))
+    labels, cameras, mask = np.arange(300) % 7, np.arange(300) % 4, np.arange(300) < 150
+    sides, named = (array(x), array(y)), (array(labels), array(labels))
+    removed = {"query_cameras": array(cameras), "gallery_cameras": array(cameras), "exclude_self": number(True)}
+    first, second = (evaluate(*each, *named, **removed, ranks=[number(1), number(5)]) for each in (sides, sides[::-1]))
+    mixed = evaluate_mixed(sides[0], list(sides), array(labels % 2), *named)
+    curve = backfilling_curve(sides[0], *sides, *named, array(np.arange(300)[::-1].copy()), number(3))
+    similarity, same = (x * y).sum(axis=1), labels % 2 == 0
+    far, threshold = number(0.25), number(0.5)
+    pairs = verification_of_pairs(*sides, *named, far=far)
+    values = {seed: number(seed / 8) for seed in range(3)}
+    found = [
+        *(first.first_rank, first.average_precision, first.subset(array(mask)).n_valid, mixed.nearest),
+        *(each.sums for each in first.by_class(array(labels), number(7)).values()),
+        *curve.values.values(),
+        *chance(*named, **removed, ranks=(number(1),)).metrics().values(),
+        search(*sides, number(3)).indices,
+        search(*sides, number(3), index="ivfpq", parameters=IvfPq(*map(number, (4, 2, 4, 4, 1)))).indices,
+        recall(array(labels[:, None]), array(labels[:, None])),
+        score_matrix(*sides, "euclidean", comparable=number(True)),
+        *(pairs.threshold, pairs.subset(array(mask)).true_accept_rate),
+        apply_threshold_to_pairs(threshold, *sides, *named).true_accept_rate,
+        transfer_threshold(*sides, sides[1], *named, far=far).transferred.true_accept_rate,
+        verification(array(similarity), array(same), far).threshold,
+        apply_threshold(threshold, array(similarity), array(same)).true_accept_rate,
+        negative_flips(array(first.first_rank), array(second.first_rank)),
+        average_compatibility(array(x[:8])),
+        update_gain(array(x[:5, 0]), array(x[:5, 1] - 9), array(x[:5, 2] + 9), resamples=number(100)).value,
+        *(paired(values, number(0.5)).low, verdict("above", values, margin=number(0.25)).p_value),
+        *(
+            paired(Measured(values), values).mean,
+            verdict("at_chance", values, margin=0, chance_level=number(0.5)).p_value,
+        ),
+        ClassScores(array(x[:3, 0]), array(labels[1:4])).mean,
+        *(holm(array(np.abs(x[:5, 0]) / 9), number(0.5)), *interval(array(x[:5, 0]))),
+    ]
+    return [np.asarray(each) for each in found]
+
+
+@pytest.fixture(scope="module")
+def expected() -> list[np.ndarray]:
+    return scores_of(lambda x: x, lambda x: x)
+
+
+@pytest.mark.parametrize("form", ARRAYS)
+def test_arrays_of_any_honest_form_give_the_same(form, expected):
+    for found, wanted in zip(scores_of(ARRAYS[form], lambda x: x), expected, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("form", NUMBERS)
+def test_numbers_of_any_honest_form_give_the_same(form, expected):
+    for found, wanted in zip(scores_of(lambda x: x, NUMBERS[form]), expected, strict=True):
+        np.testing.assert_array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("dtype", LABEL_TYPES)
+@pytest.mark.parametrize("form", [np.array, torch.from_numpy, pd.Series, lambda x: pd.Series(x, dtype="Int64")])
+def test_labels_of_every_type_of_integers_give_the_same(dtype, form):
+    arguments = good_arguments(0)
+    given = {
+        name: form(value.astype(dtype)) for name, value in arguments.items() if name[-1] == "s" and name != "ranks"
+    }
+    assert set(given) == {"query_labels", "gallery_labels", "query_cameras", "gallery_cameras"}
+    found, wanted = evaluate(**arguments | given), evaluate(**arguments)
+    np.testing.assert_array_equal(found.first_rank, wanted.first_rank)
+
+
+def test_masked_entries_are_refused():
+    """NumPy would hand on what lies below the mask."""
+    arguments = good_arguments(0)
+    for name in ("query", "gallery", "query_labels", "gallery_cameras"):
+        masked = np.ma.array(arguments[name], mask=np.zeros_like(arguments[name], bool))
+        evaluate(**arguments | {name: masked})
+        masked[3] = np.ma.masked
+        assert f"{name} has masked entries" in refusal(evaluate, **arguments | {name: masked})
+
+
+@pytest.mark.parametrize("scale", [1e-50, 1e-320, 1e-39])
+def test_what_float32_would_make_zeros_is_refused(scale):
+    """Every similarity would be 0, and every item tied."""
+    arguments = good_arguments(0)
+    for name in ("query", "gallery"):
+        small = arguments[name].astype(np.float64)
+        small[[5, 7]] *= scale
+        message = refusal(evaluate, **arguments | {name: small})
+        assert message.startswith(f"{name} holds only values below 1.2e-38, the range of float32, in row 5;")
+        small[[5, 7]] = 0
+        evaluate(**arguments | {name: small})
+        message = refusal(
+            evaluate, **arguments | {name: arguments[name].astype(float) * scale, "distance": "euclidean"}
+        )
+        assert "rescale" in message
+
+
+def test_a_row_with_a_few_small_values_is_what_it_is():
+    arguments = good_arguments(0)
+    small = arguments["query"].astype(np.float64)
+    small[:, 0] = 1e-60
+    cleared = np.where(np.arange(SIZE) == 0, 0, small)
+    found, wanted = (evaluate(**arguments | {"query": each}) for each in (small, cleared))
+    np.testing.assert_array_equal(found.first_rank, wanted.first_rank)

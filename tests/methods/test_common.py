@@ -3,6 +3,7 @@
 import math
 import re
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -10,7 +11,18 @@ from hypothesis import strategies as st
 from torch import nn
 
 from compatlib.data.images import ImageSet
-from compatlib.methods.common import check_batch, check_number, check_rows, check_terms, resized
+from compatlib.methods.bct import influence_loss, synthesize_classifier
+from compatlib.methods.bct_baselines import (
+    Distillation,
+    contrastive,
+    hardest_triplet,
+    normalised_distance,
+    squared_error,
+)
+from compatlib.methods.common import check_number, check_rows, check_terms, checked_batch, resized
+from compatlib.methods.conflicts import project_conflicts
+from compatlib.methods.evidential import evidential_loss
+from compatlib.methods.fct import StoredViews, fastfill_loss, nt_xent
 from compatlib.models.classifiers import ArcFaceClassifier, CosineClassifier, LinearClassifier
 
 SIZES = st.integers(0, 9)
@@ -30,7 +42,7 @@ def images(*labels: int) -> ImageSet:
 def test_every_float_type_and_integer_label_passes(dtype):
     for label_dtype in (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64):
         for count in (0, 1, 5):
-            check_batch(embeddings(count, 3).to(dtype), torch.arange(count).to(label_dtype))
+            checked_batch(embeddings(count, 3).to(dtype), torch.arange(count).to(label_dtype))
 
 
 @pytest.mark.parametrize(
@@ -47,7 +59,7 @@ def test_every_float_type_and_integer_label_passes(dtype):
 )
 def test_what_are_no_embeddings_is_named_with_what_is_valid(wrong, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        check_batch(wrong, torch.arange(4))
+        checked_batch(wrong, torch.arange(4))
 
 
 @pytest.mark.parametrize(
@@ -65,12 +77,12 @@ def test_what_are_no_embeddings_is_named_with_what_is_valid(wrong, message):
 )
 def test_what_are_no_labels_is_named_with_what_is_valid(wrong, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        check_batch(embeddings(4, 2), wrong)
+        checked_batch(embeddings(4, 2), wrong)
 
 
 def test_other_vectors_than_embeddings_are_called_by_their_name():
     with pytest.raises(ValueError, match=re.escape("logits are torch.float32 of shape (4,); valid is float (n, d)")):
-        check_batch(torch.zeros(4), torch.arange(4), "logits")
+        checked_batch(torch.zeros(4), torch.arange(4), "logits")
 
 
 @pytest.mark.parametrize("kind", [LinearClassifier, CosineClassifier, ArcFaceClassifier])
@@ -174,3 +186,60 @@ def test_resized_changes_no_value(value):
     result = resized(torch.full((2, 3), value), 4)
     torch.testing.assert_close(result[:, :3], torch.full((2, 3), value), rtol=0, atol=0, equal_nan=True)
     assert result[:, 3].tolist() == [0.0, 0.0]
+
+
+# Honest batches, in whatever form a caller has them.
+
+NEW, OLD, LABELS = embeddings(6, 4), embeddings(6, 4, seed=1), torch.tensor([0, 1, 2, 0, 1, 2])
+
+
+def losses(new, old, labels) -> dict[str, torch.Tensor]:
+    rows, known = embeddings(3, 4, seed=2), torch.tensor([0, 2])
+    form = type(old)
+    rows, known = (rows.numpy(), known.numpy()) if form is np.ndarray else (rows, known)
+    return {
+        "influence": influence_loss(new, labels, rows, known),
+        "rows": synthesize_classifier(old, labels, np.int64(3), rows[:1]),
+        "squared error": squared_error(new, old, labels),
+        "distance": normalised_distance(new, old, labels),
+        "triplet": hardest_triplet(new, old, labels, np.float32(0.5)),
+        "contrastive": contrastive(new, old, labels, np.float64(0.05)),
+        "distillation": Distillation(rows)(new, old, labels),
+        "evidential": evidential_loss(new, labels, np.float64(5e-4)),
+        "fastfill": fastfill_loss(new, torch.zeros(6), old, labels, LinearClassifier(4, 4).requires_grad_(False)),
+        "views": nt_xent(new, old, np.float32(0.5)),
+        "gradients": project_conflicts(new, torch.Generator().manual_seed(0)),
+    }
+
+
+@pytest.fixture
+def expected() -> dict[str, torch.Tensor]:
+    torch.manual_seed(0)
+    return losses(NEW, OLD, LABELS)
+
+
+@pytest.mark.parametrize(
+    "dtype", [getattr(torch, f"{sign}int{bits}") for sign in ("", "u") for bits in (8, 16, 32, 64)]
+)
+@pytest.mark.parametrize("form", [torch.clone, torch.Tensor.numpy, torch.Tensor.tolist])
+def test_labels_of_every_type_of_integers_give_the_same_losses(expected, dtype, form):
+    torch.manual_seed(0)
+    for name, found in losses(NEW, OLD, form(LABELS.to(dtype))).items():
+        assert torch.equal(found, expected[name]), name
+
+
+@pytest.mark.parametrize("form", [torch.Tensor.numpy, lambda x: np.asfortranarray(x.numpy()), lambda x: x.numpy()[::1]])
+def test_arrays_give_the_same_losses(expected, form):
+    torch.manual_seed(0)
+    for name, found in losses(form(NEW), form(OLD), LABELS.numpy()).items():
+        torch.testing.assert_close(found, expected[name], msg=name)
+
+
+def test_stored_views_take_arrays():
+    views = [each[None].numpy() for each in (NEW, OLD, NEW)]
+    found = StoredViews(*views, LABELS.numpy().astype(np.uint8))
+    inputs, labels = found.batch(torch.tensor([2, 0]))
+    assert torch.equal(inputs[1], OLD[None, [2, 0]])
+    assert labels.dtype == torch.int64
+    with pytest.raises(ValueError, match=r"labels are torch\.float32 of shape \(6,\); valid is integer \(6,\)"):
+        StoredViews(*views, LABELS.float())

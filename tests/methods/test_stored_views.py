@@ -97,7 +97,7 @@ def test_one_view_takes_the_same_view_of_every_model_and_each_view_in_its_turn()
         ({"old": torch.ones(5, 2)}, r"valid is \(views, N, d\)"),
         ({"side": torch.ones(2, 5, 3)}, r"with equal views ≥ 1 and N"),
         ({"new": torch.ones(3, 4, 4)}, r"with equal views ≥ 1 and N"),
-        ({"labels": torch.zeros(4).long()}, r"labels have shape \(4,\); valid is \(5,\)"),
+        ({"labels": torch.zeros(4).long()}, r"labels are torch.int64 of shape \(4,\); valid is integer \(5,\)"),
     ],
 )
 def test_other_shapes_are_refused(changes, words):

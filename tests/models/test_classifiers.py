@@ -125,10 +125,21 @@ def test_the_precision_is_no_part_of_the_weights(kind):
     assert list(full.state_dict()) == list(usual.state_dict()) == ["weight"]
 
 
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.int8, torch.int16, torch.int32, torch.uint16])
+def test_a_margin_takes_labels_of_every_type_of_integers(dtype):
+    torch.manual_seed(0)
+    classifier, inputs = ArcFaceClassifier(6, 5), embeddings()
+    assert torch.equal(classifier(inputs, LABELS.to(dtype)), classifier(inputs, LABELS))
+
+
+@pytest.mark.parametrize("scale", [0, -1, math.inf, math.nan])
+def test_a_scale_that_is_none_is_refused(scale):
+    with pytest.raises(ValueError, match=f"scale of the logits must be finite and positive, got {scale}"):
+        CosineClassifier(6, 5, scale=scale)
+
+
 def test_wrong_arguments_are_refused():
     with pytest.raises(ValueError, match="classes ≥ 1, got 6 and 0"):
         LinearClassifier(6, 0)
-    with pytest.raises(ValueError, match="scale"):
-        CosineClassifier(6, 5, scale=0)
     with pytest.raises(ValueError, match="margin"):
         ArcFaceClassifier(6, 5, margin=2)

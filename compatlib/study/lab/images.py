@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from compatlib.data import sources, splits
-from compatlib.data.images import Images, ImageSet
+from compatlib.data.images import FolderImages, Images, ImageSet
 from compatlib.study.settings import Settings
 
 CLASS_INCREMENTAL, SAMPLE_INCREMENTAL = "class-incremental", "sample-incremental"
@@ -19,9 +19,16 @@ WITHOUT_FLIP = ("glyphs", "digits", "omniglot_small")
 def images(
     dataset: str, split: str, classes: int | None = None, per_class: int | None = None, size: int = 32
 ) -> Images:
-    """A split of a data set, read once a process: `train`, `test`, or the parts of `train`, `kept` and `held out`."""
+    """A split of a data set, read once a process: `train`, `test`, or the parts of `train`, `kept` and `held out`.
+
+    Raises:
+        ValueError: as `sources.load`, and for a folder's file that cannot be read: hours before it would be.
+    """
     if split in ("train", "test"):
-        return sources.load(dataset, split, classes=classes, per_class=per_class, size=size)
+        found = sources.load(dataset, split, classes=classes, per_class=per_class, size=size)
+        if isinstance(found, FolderImages):
+            found.check()
+        return found
     kept, held_out = splits.hold_out(images(dataset, "train", classes, per_class, size))
     return {"kept": kept, "held out": held_out}[split]
 

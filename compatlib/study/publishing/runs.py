@@ -17,6 +17,7 @@ import nbformat
 import yaml
 
 import compatlib
+from compatlib.data.folders import files_below
 from compatlib.study.publishing.digests import code_digest, imported_modules
 
 ROOT = Path(compatlib.__file__).resolve().parents[1]
@@ -204,19 +205,19 @@ def data_files(run: Run) -> list[Path]:
     """The files of the run's data set, in alphabetical order; none where it is embedded or was not fetched yet."""
     dataset = run.dataset or profile_dataset(run)
     folder = data_folder(run.root) / FOLDERS.get(dataset, dataset)
-    return [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return [path for path in files_below(folder) if path.is_file()]
 
 
 def data_state(run: Run) -> str:
-    """Digest of names, sizes and times of the files of the run's data set.
+    """Digest of names, sizes and times of the files of the run's data set, and of where links lead.
 
     Their contents are not read: the larger sets take minutes, and this is asked before every build. A file that was
     only touched costs one execution too many, never a stale page. Embedded data have no files; their code is digested.
     """
-    folder = data_folder(run.root)
-    files = [
-        (path.relative_to(folder).as_posix(), path.stat().st_size, path.stat().st_mtime_ns) for path in data_files(run)
-    ]
+    folder, files = data_folder(run.root), []
+    for path in data_files(run):
+        target = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
+        files.append((path.relative_to(folder).as_posix(), target, path.stat().st_size, path.stat().st_mtime_ns))
     return _digest([run.dataset or profile_dataset(run), files])
 
 

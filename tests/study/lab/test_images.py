@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from compatlib.data import sources
 from compatlib.study.lab import images
@@ -100,6 +101,21 @@ def test_digests_are_those_of_the_runs_images(tiny):
     assert fewer["test"] != digests["test"]
     validation = data_digests(run.model_copy(update={"validation": True}))
     assert not set(validation.values()) & set(digests.values())
+
+
+def test_a_file_that_cannot_be_read_is_told_before_anything_is_trained(tmp_path, monkeypatch, tiny):
+    """A test image is looked at hours after the training began."""
+    for split in sources.SPLITS:
+        (tmp_path / "mine" / split / "cat").mkdir(parents=True)
+        Image.new("F" if split == "test" else "L", (4, 4)).save(tmp_path / "mine" / split / "cat" / "0.tif")
+    monkeypatch.setenv("COMPATLIB_DATA", str(tmp_path))
+    images.images.cache_clear()
+    run = tiny().model_copy(
+        update={"dataset": "mine", "classes": None, "train_per_class": None, "test_per_class": None}
+    )
+    with pytest.raises(ValueError, match=r"test/cat/0\.tif cannot be read as an image: .*mode 'F'"):
+        data_digests(run)
+    images.images.cache_clear()
 
 
 def test_a_data_set_is_read_once_for_all_parts(monkeypatch):

@@ -21,11 +21,13 @@ ROOTS = (f"{LAB}.experiment", f"{LAB}.measures", f"{LAB}.trainables")
 WITHOUT_NUMBERS = {
     "images that are read: their digest stands in every key": (
         "compatlib.data.sources",
+        "compatlib.data.folders",
+        "compatlib.data.decoding",
         "compatlib.data.glyphs",
         "compatlib.data.glyph_identities",
         "compatlib.data.glyph_nuisances",
     ),
-    "arguments that are refused": ("compatlib.evaluation.checks",),
+    "arguments that are refused, or taken as what they are": ("compatlib.evaluation.checks", "compatlib.data.tensors"),
     "intervals over rows, of which no row is made": (
         "compatlib.evaluation.statistics",
         "compatlib.evaluation._resampling",

@@ -6,7 +6,17 @@ import nbformat
 import pytest
 
 from compatlib.data import sources
-from compatlib.study.publishing.runs import FOLDERS, Run, book_digest, data_folder, page_digest, page_names, page_parts
+from compatlib.study.publishing.runs import (
+    FOLDERS,
+    Run,
+    book_digest,
+    data_files,
+    data_folder,
+    data_state,
+    page_digest,
+    page_names,
+    page_parts,
+)
 
 
 @pytest.fixture
@@ -164,6 +174,30 @@ def test_page_depends_on_the_files_of_the_data_set_it_is_run_on(run, dataset, na
     before = page_parts("first", other)
     os.utime(file, (1, 1))
     assert changed(other, "first", before) == {"data"}
+
+
+@pytest.mark.parametrize("linked", ["mine", "mine/train", "mine/train/cat", "mine/train/cat/0.png"])
+def test_data_behind_links_count(repository, tmp_path, monkeypatch, linked):
+    """Another place with files of the same names, sizes and times, and another size behind the same link."""
+    monkeypatch.setenv("COMPATLIB_DATA", str(tmp_path / "data"))
+    link, places = tmp_path / "data" / linked, [tmp_path / "store" / name for name in "ab"]
+    for place in places:
+        file = place / "mine/train/cat/0.png"
+        file.parent.mkdir(parents=True)
+        file.write_bytes(b"1")
+        os.utime(file, (0, 0))
+    link.parent.mkdir(parents=True, exist_ok=True)
+    link.symlink_to(places[0] / linked)
+    run = Run("smoke", dataset="mine", root=repository)
+    states = [data_state(run)]
+    assert data_files(run) == [tmp_path / "data" / "mine/train/cat/0.png"]
+    assert data_state(run) == states[0]
+    link.unlink()
+    link.symlink_to(places[1] / linked)
+    states.append(data_state(run))
+    data_files(run)[0].write_bytes(b"12")
+    states.append(data_state(run))
+    assert len(set(states)) == 3
 
 
 def test_data_are_looked_for_where_the_variable_says(run, tmp_path, monkeypatch):
