@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import check_integrity, download_url
 
+from compatlib.data import folders
 from compatlib.data.images import FolderImages, Images, ImageSet
 
 SPLITS = ("train", "test")
@@ -38,11 +39,9 @@ _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, 
 
 def data_root() -> Path:
     """The folder of the data sets: `$COMPATLIB_DATA`, else `data/cache` of the repository or working folder."""
-    chosen = os.environ.get("COMPATLIB_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
     repository = Path(__file__).parents[2]
-    return (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "data" / "cache"
+    root = repository if (repository / "pyproject.toml").exists() else Path.cwd()
+    return folders.chosen("COMPATLIB_DATA", root / "data" / "cache")
 
 
 def names() -> tuple[str, ...]:
