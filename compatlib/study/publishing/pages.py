@@ -121,7 +121,7 @@ def _check_written(notebook: Path, output: Path, log: Path) -> None:
             raise ValueError(f"the {what} {path} is {found}; name a file *.ipynb")
         if _is_same(path, notebook) or _is_same(path.parent, ROOT / "notebooks"):
             raise ValueError(
-                f"the {what} {path} would take the place of a notebook that pages are made from; name a file elsewhere "
+                f"the {what} {path} would take the place of a notebook that is no output; name another file "
                 "(`make notebooks` stores outputs in the project's own)"
             )
 
