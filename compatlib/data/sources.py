@@ -17,7 +17,8 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import check_integrity, download_url
 
-from compatlib.data.folders import class_folders, is_passed_over
+from compatlib.data import folders
+from compatlib.data.image_folders import class_folders, is_passed_over
 from compatlib.data.images import FolderImages, Images, ImageSet
 
 SPLITS = ("train", "test")
@@ -39,11 +40,9 @@ _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, 
 
 def data_root() -> Path:
     """The folder of the data sets: `$COMPATLIB_DATA`, else `data/cache` of the repository or working folder."""
-    chosen = os.environ.get("COMPATLIB_DATA")
-    if chosen:
-        return Path(chosen).expanduser()
     repository = Path(__file__).parents[2]
-    return (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "data" / "cache"
+    root = repository if (repository / "pyproject.toml").exists() else Path.cwd()
+    return folders.chosen("COMPATLIB_DATA", root / "data" / "cache")
 
 
 def names() -> tuple[str, ...]:

@@ -54,5 +54,5 @@ class Work:
         left = spent * (1 - share) / share if share > 0.01 else None
         record = {"task": name, "done": share, "seconds_left": left, "detail": text}
         temporary = Path(f"{target}.{os.getpid()}")
-        temporary.write_text(json.dumps(record))
+        temporary.write_text(json.dumps(record), encoding="utf-8")
         os.replace(temporary, target)
