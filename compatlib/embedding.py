@@ -1,5 +1,6 @@
 """Images → embeddings: in memory, or for a gallery into a memory-mapped file that an interrupted run completes."""
 
+import io
 import json
 import os
 from collections.abc import Callable, Mapping
@@ -12,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from compatlib.data.images import Images, InMemory, batches
+from compatlib.files import alone, naming, replacing
 from compatlib.training import PRECISIONS, one_device
 
 Report = Callable[[float, str], None]
@@ -109,45 +111,69 @@ def write_blocks(
 
     While it is unfinished the file is called `<path>.part`, beside a `<path>.part.json` that tells how many rows are
     on disk; both are renamed or removed at the end, so that `path` is always whole. The rows of an unfinished file that
-    are on record are trusted, and values are written as they are computed. Memory: one block.
+    are on record are trusted, and values are written as they are computed. Who wants a file that another process is
+    writing waits for it, and says so in the log. Memory: one block.
 
     Raises:
         ValueError: an unknown dtype, nothing to write, a block below 1 or of another shape, or a file of another
-            identity.
+            identity, which is left as it is.
+        OSError: the file cannot be written, as on a full disk; the rows on record are kept.
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f"unknown dtype {dtype!r}; choose float32 or float16")
     if min(*shape, block) < 1:
         raise ValueError(f"needs a shape and a block of 1 or more, got {tuple(shape)} and {block}")
+    path = Path(path)
     about = json.loads(json.dumps({"identity": identity, "shape": shape, "dtype": dtype}))
     described = path.with_name(path.name + ".json")
-    if path.exists():
-        _check_identity(path, described, about)
-        return np.load(path, mmap_mode="r", allow_pickle=False)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path.with_name(f".{path.name}.lock"), f"writes {path}"):
+            if not path.exists():  # the other one may have ended meanwhile
+                _fill(path, about, compute, block, report)
+    _check_identity(path, described, about)
+    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _fill(
+    path: Path, about: Mapping[str, Any], compute: Callable[[int, int], np.ndarray], block: int, report: Report | None
+) -> None:
+    """Write, or go on to write, what is not there yet, and give it its name."""
     part, progress = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = 0
-    if part.exists() and progress.exists():
+    count, size = about["shape"]
+    if part.exists():
         done = _check_identity(part, progress, about)["rows"]
     else:
-        progress.unlink(missing_ok=True)  # it told of a part that is gone
-    mode = "r+" if done else "w+"
-    rows = np.lib.format.open_memmap(part, mode, np.dtype(dtype), shape)
-    for first in range(done, shape[0], block):
-        last = min(first + block, shape[0])
-        computed = compute(first, last)
-        if computed.shape != (last - first, shape[1]):
-            raise ValueError(f"block {first}…{last} has shape {computed.shape} instead of {(last - first, shape[1])}")
-        rows[first:last] = computed
-        rows.flush()
-        _write_json(progress, about | {"rows": last})
-        if report is not None:
-            report(last / shape[0], f"{last:,} of {shape[0]:,} rows")
-    del rows
-    _write_json(described, about)
+        done = 0  # what is on record, if anything, tells of a part that is gone
+        _write_json(progress, about | {"rows": done})
+    # By file, not by memory map: where the disk is full, a map kills the process without a word.
+    with open(part, "r+b" if part.exists() else "w+b", buffering=0) as file:
+        header = {"descr": np.dtype(about["dtype"]).str, "fortran_order": False, "shape": (count, size)}
+        np.lib.format.write_array_header_1_0(file, header)
+        start, row_bytes = file.tell(), size * np.dtype(about["dtype"]).itemsize
+        done = min(done, (os.fstat(file.fileno()).st_size - start) // row_bytes)
+        for first in range(done, count, block):
+            last = min(first + block, count)
+            computed = compute(first, last)
+            if computed.shape != (last - first, size):
+                raise ValueError(f"block {first}…{last} has shape {computed.shape} instead of {(last - first, size)}")
+            with naming(part, f"its first {first:,} rows of {count:,} are kept: make room and run it again"):
+                _write_at(file, start + first * row_bytes, np.ascontiguousarray(computed, about["dtype"]))
+                _write_json(progress, about | {"rows": last})
+            if report is not None:
+                report(last / count, f"{last:,} of {count:,} rows")
+    _write_json(path.with_name(path.name + ".json"), about)
     os.replace(part, path)
     progress.unlink(missing_ok=True)
-    return np.load(path, mmap_mode="r", allow_pickle=False)
+
+
+def _write_at(file: io.FileIO, place: int, rows: np.ndarray) -> None:
+    """Bytes at a place of a file, and all the way to the disk."""
+    file.seek(place)
+    left = memoryview(rows).cast("B")
+    while left:
+        left = left[file.write(left) :]
+    os.fsync(file)
 
 
 @contextmanager
@@ -163,13 +189,18 @@ def _evaluating(module: nn.Module):
 
 
 def _check_identity(path: Path, described: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    found = json.loads(described.read_text()) if described.exists() else {}
-    if any(found.get(name) != value for name, value in about.items()):
-        raise ValueError(f"{path} holds other embeddings ({found or 'undescribed'}) than {dict(about)}; delete it")
+    try:
+        found = json.loads(described.read_text()) if described.exists() else {}
+    except ValueError:
+        found = {}
+    if not isinstance(found, dict) or any(found.get(name) != value for name, value in about.items()):
+        raise ValueError(
+            f"{path} holds other embeddings ({found or 'undescribed'}) than {dict(about)}; give another path, or "
+            "delete it"
+        )
     return found
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content))

@@ -37,6 +37,7 @@ def test_layers_of_the_package(monkeypatch):
 
 
 MODULES = (  # a package before what is in it
+    "files",
     "evaluation",
     "data",
     "models",
@@ -63,6 +64,8 @@ MODULES = (  # a package before what is in it
     [
         ("methods", "models", False),
         ("data", "models", True),
+        ("data", "files", False),
+        ("files", "data", True),
         ("evaluation", "data", True),
         ("training", "methods", True),
         ("embedding", "checkpoints", False),

@@ -402,7 +402,7 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(tmp_path, mon
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 100])
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:-1]])
 def test_a_damaged_checkpoint_is_reported_and_the_training_starts_anew(tmp_path, damage):
     path, whole, again = tmp_path / "run.checkpoint", network(), network()
     train(whole, checkpoint=path)

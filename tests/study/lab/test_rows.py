@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -357,18 +358,19 @@ def test_a_group_that_is_there_is_replaced_and_the_others_stay(tmp_path):
     }
 
 
-@pytest.mark.parametrize("write", range(3))
-def test_an_interruption_never_leaves_rows_under_a_description_of_other_rows(tmp_path, monkeypatch, write):
+@pytest.mark.parametrize("renaming", range(3))
+def test_an_interruption_never_leaves_rows_under_a_description_of_other_rows(tmp_path, monkeypatch, renaming):
+    """Three files are put in place: the rows that stay, the description, the rows."""
     publish("problem", rows_of(record(0.1), record(0.3, 1), made="old"), tmp_path)
-    real, calls = rows._write, []
+    real, renamed = os.replace, []
 
-    def interrupted(path, text):
-        if len(calls) == write:
+    def replace(source, destination):
+        if len(renamed) == renaming:
             raise KeyboardInterrupt
-        calls.append(path)
-        real(path, text)
+        renamed.append(destination)
+        real(source, destination)
 
-    monkeypatch.setattr(rows, "_write", interrupted)
+    monkeypatch.setattr("os.replace", replace)
     with pytest.raises(KeyboardInterrupt):
         publish("problem", rows_of(record(0.9), made="new"), tmp_path)
     monkeypatch.undo()
