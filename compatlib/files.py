@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 _LOG = logging.getLogger(__name__)
 _NUMBERS = count()
+_UNTOLD = 1.0  # seconds of a wait that are not worth a word
 
 
 @contextmanager
@@ -54,7 +55,7 @@ def alone(lock: Path, doing: str) -> Iterator[None]:
     """
     held = FileLock(lock)
     try:
-        held.acquire(blocking=False)
+        held.acquire(timeout=_UNTOLD)
     except Timeout:
         _LOG.warning("waiting for another process, which %s (it holds %s)", doing, lock)
         held.acquire()

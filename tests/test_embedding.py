@@ -1,8 +1,10 @@
 """Embedding: equal to the plain forward pass, and galleries whose interrupted writing ends with the same bytes."""
 
 import json
+import logging
 import math
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -259,6 +261,74 @@ def test_progress_without_its_rows_is_not_believed(tmp_path, uninterrupted):
     write(path, third)
     assert third.asked == ALL_BLOCKS
     assert path.read_bytes() == uninterrupted
+
+
+def test_a_full_disk_is_told_and_the_rows_on_record_are_kept(tmp_path, uninterrupted, full_disk):
+    path, first, second = tmp_path / "rows.npy", Blocks(), Blocks()
+    words = r"rows\.npy\.part could not be written \(.*\); its first 4 rows of 11 are kept: make room and run it again"
+    with full_disk(len(uninterrupted) - 27), pytest.raises(OSError, match=words):
+        write(path, first)  # the second block ends 24 bytes before the end
+    assert not path.exists()
+    write(path, second)
+    assert second.asked == ALL_BLOCKS[1:]
+    assert path.read_bytes() == uninterrupted
+
+
+def test_an_error_of_what_is_computed_is_told_as_it_is(tmp_path):
+    def unreadable(first, last):
+        raise FileNotFoundError("image 3 is gone")
+
+    with pytest.raises(FileNotFoundError, match=r"^image 3 is gone$"):
+        write(tmp_path / "rows.npy", unreadable)
+
+
+def test_rows_on_record_that_are_not_in_the_file_are_computed_again(tmp_path, uninterrupted):
+    """As after a machine went down before the file's bytes were on the disk."""
+    path, second = tmp_path / "rows.npy", Blocks()
+    with pytest.raises(KeyboardInterrupt):
+        write(path, Blocks(2))
+    part = tmp_path / "rows.npy.part"
+    part.write_bytes(part.read_bytes()[:-25])
+    write(path, second)
+    assert second.asked == [(4, 8), (8, 11)]
+    assert path.read_bytes() == uninterrupted
+
+
+@pytest.mark.parametrize("name", ["rows.npy", "rows.npy.part"])
+@pytest.mark.parametrize("beside", [None, "no json", "[1]", "{}"])
+def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path, name, beside):
+    (tmp_path / name).write_text("mine")
+    if beside is not None:
+        (tmp_path / f"{name}.json").write_text(beside)
+    with pytest.raises(ValueError, match=rf"{name} holds other embeddings .*; give another path, or delete it"):
+        write(tmp_path / "rows.npy", Blocks())
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_who_wants_what_another_process_writes_waits_for_it_and_says_so(tmp_path, caplog, uninterrupted):
+    path, second, begun, told = tmp_path / "rows.npy", Blocks(), threading.Event(), threading.Event()
+    listener = logging.Handler()
+    listener.emit = lambda record: told.set()
+
+    def hold(share, text):
+        begun.set()
+        assert told.wait(60)
+
+    logging.getLogger("compatlib.files").addHandler(listener)
+    thread = threading.Thread(target=lambda: write(path, Blocks(), report=hold))
+    thread.start()
+    try:
+        assert begun.wait(60)
+        found = write(str(path), second)
+    finally:
+        thread.join()
+        logging.getLogger("compatlib.files").removeHandler(listener)
+    words = f"waiting for another process, which writes {path} (it holds {tmp_path / '.rows.npy.lock'})"
+    assert caplog.messages == [words]
+    assert second.asked == []
+    assert path.read_bytes() == uninterrupted
+    assert np.array_equal(found, np.load(path))
+    assert {file.name for file in tmp_path.iterdir()} == {"rows.npy", "rows.npy.json", "whole"}
 
 
 @pytest.mark.parametrize("unfinished", [True, False])

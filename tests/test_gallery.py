@@ -61,6 +61,25 @@ def test_without_side_information_the_old_embedding_is_fed_in_twice(tmp_path):
     np.testing.assert_array_equal(once, twice)
 
 
+@pytest.mark.parametrize("kind", ["read-only", "mapped", "reversed", "other byte order", "every second", "float64"])
+def test_a_gallery_may_be_held_in_any_way(tmp_path, transformation, kind):
+    """And is not written to."""
+    old, side = gallery()
+    held = {
+        "read-only": lambda: old.copy(),
+        "mapped": lambda: (np.save(tmp_path / "old.npy", old), np.load(tmp_path / "old.npy", mmap_mode="r"))[1],
+        "reversed": lambda: np.ascontiguousarray(old[::-1])[::-1],
+        "other byte order": lambda: old.astype(">f4"),
+        "every second": lambda: np.repeat(old, 2, axis=0)[::2],
+        "float64": lambda: old.astype(np.float64),
+    }[kind]()
+    held.flags.writeable = False
+    before = held.copy()
+    found = upgrade_gallery(transformation, held, side, tmp_path / "new.npy", identity={}, block=10)
+    np.testing.assert_allclose(found, expected(transformation, old, side), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(held, before)
+
+
 def test_the_gallery_may_be_stored_in_half_the_bytes(tmp_path, transformation):
     old, side = gallery()
     found = upgrade_gallery(transformation, old, side, tmp_path / "new.npy", identity={}, dtype="float16")

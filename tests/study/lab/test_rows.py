@@ -1,5 +1,7 @@
 """Tidy rows: merged by group, described or refused, unambiguous, and the same after a round trip."""
 
+import errno
+import io
 import json
 import math
 import os
@@ -394,6 +396,30 @@ def test_a_kill_while_a_file_is_written_leaves_the_old_one(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         publish("problem", rows_of(record(0.2, 1)), tmp_path)
     assert same(read("problem", tmp_path).frame, before.frame)
+
+
+@pytest.mark.parametrize("file", range(4))
+def test_a_full_disk_leaves_all_files_as_they_were(tmp_path, monkeypatch, file):
+    """Four are written: rows, scores by class, the description, the rows that stay."""
+    cell = cell_name(table([record(0.1)]).iloc[0].to_dict(), CLASS_CELL)
+    by_class = {"study/cifar100/0": {cell: ClassScores(np.ones(2), np.ones(2, np.int64))}}
+    publish("problem", rows_of(record(0.1), record(0.3, 1), made="old", by_class=by_class), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    real, opened = io.open, []
+
+    def opens(path, mode="r", *options, **others):
+        if "w" in mode:
+            opened.append(path)
+            if len(opened) == file + 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, mode, *options, **others)
+
+    monkeypatch.setattr("io.open", opens)
+    with pytest.raises(OSError, match=r"could not be written \(No space left on device\); what was there is as it was"):
+        publish("problem", rows_of(record(0.9), made="new", by_class=by_class), tmp_path)
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(opened) == file + 1
 
 
 def test_rows_that_nothing_describes_are_neither_published_nor_read(tmp_path):
