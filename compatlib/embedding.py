@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from compatlib.data.images import Images, InMemory, batches
 from compatlib.files import alone, naming, replacing
-from compatlib.training import PRECISIONS, one_device
+from compatlib.training import PRECISIONS, one_device, whole
 
 Report = Callable[[float, str], None]
 
@@ -53,7 +53,7 @@ def embed(
     fabric = one_device(precision)
     fabric.to_device(backbone)
     parts, order = [], torch.arange(len(images))
-    with _evaluating(backbone), torch.inference_mode(), fabric.autocast():
+    with evaluating(backbone), torch.inference_mode(), fabric.autocast():
         for inputs, _, indices in batches(images, order, batch_size, workers):
             parts.append(backbone(fabric.to_device(inputs)).float().cpu())
             if report is not None:
@@ -121,8 +121,9 @@ def write_blocks(
     """
     if dtype not in ("float32", "float16"):
         raise ValueError(f"unknown dtype {dtype!r}; choose float32 or float16")
+    shape, block = tuple(whole(size, "a size of the shape") for size in shape), whole(block, "block")
     if min(*shape, block) < 1:
-        raise ValueError(f"needs a shape and a block of 1 or more, got {tuple(shape)} and {block}")
+        raise ValueError(f"needs a shape and a block of 1 or more, got {shape} and {block}")
     path = Path(path)
     about = json.loads(json.dumps({"identity": identity, "shape": shape, "dtype": dtype}))
     described = path.with_name(path.name + ".json")
@@ -177,7 +178,7 @@ def _write_at(file: io.FileIO, place: int, rows: np.ndarray) -> None:
 
 
 @contextmanager
-def _evaluating(module: nn.Module):
+def evaluating(module: nn.Module):
     """Eval mode for a while; every part's own mode comes back."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()

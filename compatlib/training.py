@@ -313,7 +313,7 @@ class _Run:
                 "choose a batch_size that is a multiple of their number"
             )
         self.steps = len(self.images) // self.batch_size
-        _check_values(self.modules)
+        check_values(self.modules)
         self.fabric.to_device(self.modules)
         self.parameters = [parameter for parameter in self.modules.parameters() if parameter.requires_grad]
         if not self.parameters:
@@ -400,13 +400,17 @@ class _Run:
         state.totals.clear()
 
 
-def _check_values(modules: nn.Module) -> None:
-    """Refuse what has no values yet: nothing could be trained, or be written to a checkpoint."""
+def check_values(modules: nn.Module) -> None:
+    """Refuse what has no values yet: nothing could be trained, copied, or written to a checkpoint.
+
+    Raises:
+        ValueError: a parameter or a buffer that is lazy or on the meta device, by its name.
+    """
     for name, tensor in (*modules.named_parameters(), *modules.named_buffers()):
         if is_lazy(tensor) or tensor.is_meta:
             raise ValueError(
                 f"{name} has no values yet: it is lazy or on the meta device. Call the network on a batch, or load its "
-                "weights, before it is trained"
+                "weights, before"
             )
 
 

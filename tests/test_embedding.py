@@ -305,6 +305,12 @@ def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path, name, be
     assert (tmp_path / name).read_text() == "mine"
 
 
+def test_sizes_may_be_numpys(tmp_path, uninterrupted):
+    shape = tuple(np.array([11, 2]))
+    write_blocks(tmp_path / "rows.npy", shape, Blocks(), identity=IDENTITY, block=np.int64(4))
+    assert (tmp_path / "rows.npy").read_bytes() == uninterrupted
+
+
 def test_who_wants_what_another_process_writes_waits_for_it_and_says_so(tmp_path, caplog, uninterrupted):
     path, second, begun, told = tmp_path / "rows.npy", Blocks(), threading.Event(), threading.Event()
     listener = logging.Handler()
