@@ -5,6 +5,8 @@ one, never a mixture.
 """
 
 import json
+import os
+import re
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -63,8 +65,10 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     with replacing(path) as temporary:
         try:
             save_file(dense, temporary, metadata={"about": json.dumps(about)})
-        except SafetensorError as error:  # which hides what the system said
-            raise OSError(str(error)) from error
+        except SafetensorError as error:
+            if told := re.search(r"os error (\d+)", str(error)):  # what the system said
+                raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
+            raise
 
 
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -21,7 +21,7 @@ import torch
 from torch import Tensor, nn
 
 from compatlib.checkpoints import DamagedFileError, load_weights, read_tensors, write_tensors
-from compatlib.files import alone, set_aside
+from compatlib.files import alone, naming, set_aside
 from compatlib.training import Fit
 
 REPOSITORY = Path(__file__).parents[3]
@@ -72,7 +72,8 @@ def load_or_fit(
     artifact = _read(key, PUBLISHED_MODELS) or _read(key, folder())
     if artifact is None:
         path = _path(name, key, folder())
-        path.parent.mkdir(parents=True, exist_ok=True)
+        with naming(path.parent, "let COMPATLIB_ARTIFACTS name a folder"):
+            path.parent.mkdir(parents=True, exist_ok=True)
         with alone(path.with_name(f"{key[:16]}.lock"), f"trains or loads {name}"):
             artifact = _read(key, folder())
             if artifact is None:

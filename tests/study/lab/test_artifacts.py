@@ -250,6 +250,17 @@ def test_a_folder_in_the_files_place_is_kept_beside(folders):
     assert [each.name for each in path.with_name(f"{path.name}.damaged").iterdir()] == ["mine"]
 
 
+def test_a_file_in_the_place_of_the_folder_is_told_before_the_training(folders, monkeypatch, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    monkeypatch.setenv("COMPATLIB_ARTIFACTS", str(tmp_path / "mine"))
+    train = Trainer()
+    with pytest.raises(
+        OSError, match=r"mine could not be written \(File exists\); let COMPATLIB_ARTIFACTS name a folder"
+    ):
+        train.obtain()
+    assert train.checkpoints == []
+
+
 def test_a_full_disk_leaves_no_half_an_artifact_and_keeps_the_checkpoint(folders, full_disk):
     def fit(modules, checkpoint):
         checkpoint.touch()
