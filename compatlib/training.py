@@ -233,7 +233,7 @@ def fit(
         OSError: the checkpoint cannot be written, as on a full disk; the one before is as it was.
         FloatingPointError: a loss is not finite.
     """
-    seed, checkpoint = whole(seed, "seed"), checkpoint and Path(checkpoint)
+    seed, checkpoint = whole(seed, "seed"), Path(checkpoint) if checkpoint else None
     if not isinstance(role, str):
         raise ValueError(f"role is {role!r} ({type(role).__name__}); valid is a text, such as 'old'")
     fabric = fabric or one_device(recipe.precision)
@@ -243,6 +243,7 @@ def fit(
     identity = {"recipe": _identity(recipe), "seed": seed, "role": role, "images": len(images), "batch": run.batch_size}
     with _own(checkpoint, fabric) as written:
         state = read_checkpoint(checkpoint, identity, modules, run.optimizer) if checkpoint else State()
+        fabric.barrier()  # all have read before one writes
         if written and not checkpoint.exists():  # what cannot be written is told now, not after hours
             write_checkpoint(checkpoint, identity, modules, run.optimizer, state)
             checkpoint.unlink()
