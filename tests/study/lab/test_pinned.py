@@ -22,8 +22,10 @@ WITHOUT_NUMBERS = {
     "images that are read: their digest stands in every key": (
         "compatlib.data.sources",
         "compatlib.data.folders",
+        "compatlib.data.image_folders",
         "compatlib.data.decoding",
         "compatlib.data.glyphs",
+        "compatlib.data.glyph_characters",
         "compatlib.data.glyph_identities",
         "compatlib.data.glyph_nuisances",
     ),
@@ -38,6 +40,7 @@ WITHOUT_NUMBERS = {
         for name in ("artifacts", "behaviours", "cases", "class_scores", "experiment", "make", "parallel", "progress")
     )
     + tuple(f"{LAB}.{name}" for name in ("provenance", "rows", "sidecars")),
+    "how files are written": ("compatlib.files",),
 }
 
 
