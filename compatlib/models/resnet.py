@@ -32,6 +32,21 @@ class Backbone(nn.Module):
         return self.head(self.trunk(scaled(images))).float()
 
 
+class PointConv2d(nn.Conv2d):
+    """A 1×1 convolution that skips points, computed as one of stride 1 on the points that are left.
+
+    It is the same map. oneDNN's kernel for the strided one corrupts memory where channels are few: below 8 of them, and
+    with several threads below 16.
+    """
+
+    def __init__(self, in_width: int, width: int, stride: int | tuple[int, int], *, bias: bool = False) -> None:
+        super().__init__(in_width, width, 1, stride, bias=bias)
+
+    def forward(self, x: Float[Tensor, "batch in_width height width"]) -> Float[Tensor, "batch width h w"]:
+        """Every stride-th row and column, then the map."""
+        return F.conv2d(subsampled(x, self.stride), self.weight, self.bias)
+
+
 class BasicBlock(nn.Module):
     """Two 3×3 convolutions with BatchNorm and a residual path (He et al. 2016, figure 5 left)."""
 
@@ -41,7 +56,7 @@ class BasicBlock(nn.Module):
         self.conv2, self.bn2 = _conv(width, width, 3), nn.BatchNorm2d(width)
         self.shortcut = nn.Sequential()
         if stride != 1 or in_width != width:
-            self.shortcut = nn.Sequential(_conv(in_width, width, 1, stride), nn.BatchNorm2d(width))
+            self.shortcut = nn.Sequential(PointConv2d(in_width, width, stride), nn.BatchNorm2d(width))
 
     def forward(self, x: Float[Tensor, "batch in_width height width"]) -> Float[Tensor, "batch width h w"]:
         """Residual block: ReLU(shortcut(x) + BN(conv(ReLU(BN(conv(x))))))."""
@@ -124,6 +139,13 @@ def scaled(images: UInt8[Tensor, "batch channels height width"]) -> Float[Tensor
         raise ValueError(f"a backbone takes uint8 images 0…255, not {images.dtype}: it scales them itself")
     pixels = images.to(torch.float32, memory_format=torch.channels_last)
     return pixels.mul_(1 / (255 * PIXEL_DEVIATION)).sub_(PIXEL_MEAN / PIXEL_DEVIATION)
+
+
+def subsampled(
+    x: Float[Tensor, "batch channels height width"], stride: tuple[int, int]
+) -> Float[Tensor, "batch channels h w"]:
+    """Every stride-th row and column of feature maps."""
+    return x[:, :, :: stride[0], :: stride[1]]
 
 
 def parameter_count(module: nn.Module) -> int:

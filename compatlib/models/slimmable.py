@@ -15,12 +15,12 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from compatlib.models.resnet import Backbone
+from compatlib.models.resnet import Backbone, PointConv2d, subsampled
 
 WIDTHS = (0.25, 0.5, 0.75, 1.0)
 SIDES = (32, 64)
 BatchNorm = nn.modules.batchnorm._BatchNorm
-EXCHANGED = (nn.Conv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+EXCHANGED = (nn.Conv2d, PointConv2d, nn.Linear, nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 
 
 class _Sliced:
@@ -218,16 +218,10 @@ def sliced(size: int, width: float) -> int:
     return max(1, round(size * width))
 
 
-def subsampled(x: Tensor, stride: tuple[int, int]) -> Tensor:
-    """Every stride-th row and column of feature maps (batch, channels, height, width)."""
-    return x[:, :, :: stride[0], :: stride[1]]
-
-
 def is_strided_point(layer: nn.Conv2d) -> bool:
     """Whether a convolution looks at single points and skips some.
 
-    Such a one is computed as a convolution of stride 1 on the points that are left: oneDNN's AVX2 kernel for the
-    strided one corrupts memory below 8 channels, and narrow widths have so few.
+    Such a one is computed as `resnet.PointConv2d` is, since narrow widths have few channels.
     """
     return layer.kernel_size == (1, 1) and layer.stride != (1, 1) and layer.padding == (0, 0)
 

@@ -1,11 +1,14 @@
 """Backbones: shapes, signs, sizes, and the second implementation they must agree with."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
 
 from compatlib.models import resnet
-from compatlib.models.resnet import small_resnet, torchvision_resnet
+from compatlib.models.resnet import PointConv2d, small_resnet, torchvision_resnet
 
 
 def images(count=4, channels=3, side=32, seed=0):
@@ -78,3 +81,39 @@ def test_wrong_arguments_are_refused():
         torchvision_resnet("resnet1234")
     with pytest.raises(ValueError, match="uint8"):
         small_resnet()(images().float())
+
+
+@pytest.mark.parametrize(("stride", "bias"), [(1, False), (2, False), ((3, 2), True)])
+def test_a_convolution_of_points_is_the_strided_one(stride, bias):
+    """Values and gradients, against torch's own layer of the same weights."""
+    torch.manual_seed(0)
+    own, usual = PointConv2d(5, 7, stride, bias=bias).double(), nn.Conv2d(5, 7, 1, stride, bias=bias).double()
+    usual.load_state_dict(own.state_dict())
+    x = torch.randn(3, 5, 9, 8, dtype=torch.float64)
+    found, expected = own(x), usual(x)
+    torch.testing.assert_close(found, expected)
+    weights = torch.randn_like(expected)
+    for layer, result in ((own, found), (usual, expected)):
+        (result * weights).sum().backward()
+        assert all(parameter.grad is not None for parameter in layer.parameters())
+    for name, parameter in own.named_parameters():
+        torch.testing.assert_close(parameter.grad, usual.get_parameter(name).grad)
+
+
+def test_few_channels_are_trained_by_several_threads():
+    """In a process of its own: where memory is corrupted, it dies."""
+    code = """
+import torch
+from compatlib.models.resnet import small_resnet
+
+torch.set_num_threads(3)
+torch.manual_seed(0)
+network = small_resnet(widths=(4, 8), dim=16, stem_stride=2)
+images = torch.randint(0, 255, (64, 3, 32, 32), dtype=torch.uint8)
+for _ in range(40):
+    network.zero_grad()
+    network(images).square().mean().backward()
+print("trained")
+"""
+    told = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=300)
+    assert (told.returncode, told.stdout) == (0, "trained\n"), told.stderr

@@ -67,6 +67,7 @@ MUTATIONS = [
             "[0.299, 0.587, 0.114]": "[0.2126, 0.7152, 0.0722]",
         },
         ("resnet", "compatlib.models.resnet"): {
+            ":: stride[0], :: stride[1]]": "stride[0] - 1 :: stride[0], :: stride[1]]",
             "PIXEL_MEAN, PIXEL_DEVIATION = 0.5, 0.25": "PIXEL_MEAN, PIXEL_DEVIATION = 0.5, 0.26",
             "residual + self.shortcut(x))": "residual) + self.shortcut(x)",
             "2 if stage and not block else 1": "2 if not block else 1",
@@ -92,7 +93,6 @@ MUTATIONS = [
             "each[:size] if each.ndim": "each[-size:] if each.ndim",
             "weight.detach().clone(memory_format=order)": "(weight.detach() / 2).clone(memory_format=order)",
             "WIDTHS = (0.25, 0.5, 0.75, 1.0)": "WIDTHS = (0.25, 0.5, 0.8, 1.0)",
-            ":: stride[0], :: stride[1]]": "stride[0] - 1 :: stride[0], :: stride[1]]",
         },
         ("slimmable", f"{_LAB}.trainables.widths"): {
             'f"{self.base_role} width {self.width:g}"': 'f"{self.base_role} {self.width:g}"',
@@ -378,7 +378,7 @@ MUTATIONS = [
             "NEIGHBOURS = 10": "NEIGHBOURS = 9",
         },
         ("gallery", "compatlib.gallery"): {
-            "ready(rows, beside)": "ready(rows, beside).relu()",
+            "ready(rows, beside)": "ready(rows, beside).abs()",
             "copy.deepcopy(module, values).eval()": "copy.deepcopy(module, values).train()",
             "norm.eps, scale, shift": "0.1, scale, shift",
             "input.relu_()": "input.abs_()",
