@@ -401,9 +401,7 @@ def test_a_published_model_is_what_this_version_would_make(planned, built, drawn
     if about["behaviours"] != now:
         assert all(number <= now[each] for each, number in about["behaviours"].items())
         return  # of an earlier version, and shown as such
-    # Narrow networks that were trained apart before they had a stream of their own shared the full model's.
-    shared = {"stream": what.base_role} if isinstance(what, Narrow) else {}
-    assert about["settings"] in (differing(what.settings(run)), differing(what.settings(run) | shared))
+    assert about["settings"] == differing(what.settings(run))
     if name not in built:
         built[name] = what.build(run, int(seed)).eval()
     load_weights(built[name], tensors, path)
