@@ -23,6 +23,7 @@ WITHOUT_NUMBERS = {
         "compatlib.data.sources",
         "compatlib.data.folders",
         "compatlib.data.decoding",
+        "compatlib.data.features",
         "compatlib.data.glyphs",
         "compatlib.data.glyph_identities",
         "compatlib.data.glyph_nuisances",
