@@ -131,6 +131,8 @@ def _images(name: str) -> tuple[ImageSet, dict[str, list[int]]]:
                 f"the {split} images of {source.images} under {sources.data_root()} are others than {name} is made of "
                 f"(SHA-256 {parts[split].digest()} instead of {digest}); fetch them again"
             )
+        if (parts[split].labels.diff() < 0).any():  # of labels only the counts are kept
+            raise ValueError(f"the {split} images of {source.images} do not lie class by class; sort them by label")
     first, *others = parts.values()
     for other in others:
         first = first.joined(other)

@@ -202,6 +202,22 @@ def test_images_that_are_not_the_data_sets_are_refused_before_anything_is_writte
     assert not list(lite.glob("lite0*"))
 
 
+def test_images_that_do_not_lie_class_by_class_are_refused(lite, monkeypatch):
+    """Of labels the counts alone are kept."""
+    real = sources.load
+
+    def shuffled(name: str, split: str):
+        images = real(name, split)
+        return images.select(torch.arange(len(images)).roll(5))
+
+    monkeypatch.setattr(sources, "load", shuffled)
+    digests = {split: shuffled("digits", split).digest() for split in sources.SPLITS}
+    monkeypatch.setitem(SOURCES, "digits_lite", Source("digits", digests, COUNT, ("plain",)))
+    with pytest.raises(ValueError, match="the train images of digits do not lie class by class; sort them by label"):
+        make()
+    assert not list(lite.glob("lite0*"))
+
+
 def test_weights_that_are_not_the_encoders_are_refused_before_anything_is_written(lite, monkeypatch):
     def other(name: str) -> Tiny:
         network = Tiny(name)
