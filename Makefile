@@ -1,27 +1,34 @@
 # The two commands: `make book` builds the book, `make test` tests everything. `make help` lists the others.
 # The environment .venv is made by the first that needs it. In an environment of your own (conda): make book RUN=python
 
-PROFILE ?= laptop
-DATASET ?=
-SEEDS ?=
-NAME ?=
-ENCODERS ?=
-CORES ?=
-EXECUTOR ?=
-PYTHON ?= python3.11 python3 python
-RUN ?= .venv/bin/python
+# Only the command line sets these: a shell may use the same names for something else.
+PROFILE = laptop
+DATASET =
+SEEDS =
+NAME =
+ENCODERS =
+CORES =
+EXECUTOR =
+SEED = 0
+ALL =
+TRAIN =
+PYTHON = python3.11 python3 python
+RUN = .venv/bin/python
 
 SHELL := /bin/sh
 ENVIRONMENT := $(if $(filter .venv/bin/python,$(RUN)),.venv/installed.txt)
 PARAMETERS = --profile '$(PROFILE)' --dataset '$(DATASET)' --seeds '$(SEEDS)'
 BUILD = $(PARAMETERS) $(if $(CORES),--cores $(CORES)) $(if $(EXECUTOR),--executor '$(EXECUTOR)')
 # Tests run in several processes, so that each takes one thread.
-WORKERS ?= 2
+WORKERS = 2
 ONE_THREAD = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 MKL_NUM_THREADS=1
 
-# Kernels import this tree's compatlib and start from this environment, whatever else the user has.
-export PYTHONPATH := $(CURDIR)$(if $(PYTHONPATH),:$(PYTHONPATH))
+# Kernels import this tree's compatlib and start from this environment, whatever else the user has. What else the shell
+# has set is sorted out in compatlib/study/publishing/environment.py.
+export PYTHONPATH := $(CURDIR)$(if $(ENVIRONMENT),,$(if $(PYTHONPATH),:$(PYTHONPATH)))
 export JUPYTER_PREFER_ENV_PATH := 1
+# What a terminal cannot write is escaped there.
+export PYTHONIOENCODING := :backslashreplace
 
 .PHONY: help book page status test lint notebooks rows data verify pin bench publish clean distclean env FORCE
 
@@ -47,11 +54,16 @@ env: $(ENVIRONMENT)
 
 # Checked at every call, for the price of starting Python once. `installed.txt` is the copy of requirements.txt that is
 # installed; `.incomplete` marks an environment whose making was interrupted, which is then made anew.
-IS_READY = cmp -s requirements.txt .venv/installed.txt && (cd / && '$(CURDIR)/.venv/bin/python' -I -c \
-  'import compatlib, sys; sys.exit(not compatlib.__file__.startswith("$(CURDIR)/"))') 2>/dev/null
+IS_READY = cmp -s requirements.txt .venv/installed.txt && (here=$$(pwd -P) && cd / && "$$here/.venv/bin/python" -I -c \
+  'import os, sys, compatlib; sys.exit(not os.path.samefile(sys.argv[1], compatlib.__file__))' \
+  "$$here/compatlib/__init__.py") 2>/dev/null
 
 .venv/installed.txt: FORCE
 	@if $(IS_READY); then exit 0; fi; \
+	line=$$(printf '\n_'); \
+	case $$(pwd -P) in *:*|*"$${line%_}"*) \
+	  echo "the path of this checkout has a colon or a line break, which no environment bears; move it" >&2; exit 1;; \
+	esac; \
 	python=; found=; \
 	for name in $(PYTHON); do \
 	  version=$$("$$name" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
@@ -64,6 +76,12 @@ IS_READY = cmp -s requirements.txt .venv/installed.txt && (cd / && '$(CURDIR)/.v
 	  exit 1; \
 	fi; \
 	set -e; \
+	mkdir -p build; exec 9>build/environment.lock; \
+	"$$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX | fcntl.LOCK_NB)' 2>/dev/null || { \
+	  echo "the environment is being made by another make; waiting for its end" >&2; \
+	  "$$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'; \
+	}; \
+	if $(IS_READY); then exit 0; fi; \
 	if [ -e .venv/.incomplete ] || ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' \
 	  2>/dev/null; then \
 	  "$$python" -m venv --clear .venv; \
@@ -102,7 +120,7 @@ notebooks: $(ENVIRONMENT)
 
 verify: PROFILE = study
 verify: $(ENVIRONMENT)
-	@$(RUN) -m compatlib.study.publishing.verify '$(NAME)' --profile '$(PROFILE)' --seed '$(or $(SEED),0)' \
+	@$(RUN) -m compatlib.study.publishing.verify '$(NAME)' --profile '$(PROFILE)' --seed '$(SEED)' \
 	  $(if $(ALL),--all) $(if $(TRAIN),--train)
 
 rows: PROFILE = study

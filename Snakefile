@@ -22,20 +22,19 @@ rule book:
 
 
 rule execute:
-    input:
-        ancient("notebooks/{page}.ipynb"),
     output:
         f"{folder}/pages/{{page}}.ipynb",
     log:
         notebook=f"{folder}/logs/{{page}}.ipynb",
         text=f"{folder}/logs/{{page}}.log",
     params:
+        notebook="notebooks/{page}.ipynb",  # no input: its digest counts, and Snakemake fails on a time in the future
         digest=lambda wildcards: runs.page_digest(wildcards.page, run),
         values=lambda wildcards: " ".join(f"-p {name} '{value}'" for name, value in run.parameters.items()),
     threads: 2
     shell:
-        "{sys.executable} -m compatlib.study.publishing.pages execute --notebook {input} --output {output}"
-        " --log {log.notebook} {params.values} 2>&1 | tee -i {log.text}"
+        "{sys.executable:q} -m compatlib.study.publishing.pages execute --notebook {params.notebook:q} --output {output:q}"
+        " --log {log.notebook:q} {params.values} 2>&1 | tee -i {log.text:q}"
 
 
 rule html:
@@ -49,4 +48,4 @@ rule html:
         digest=lambda wildcards: runs.book_digest(run),
         values=" ".join(f"--{name} '{value}'" for name, value in run.parameters.items()),
     shell:
-        "{sys.executable} -m compatlib.study.publishing.book {params.values} 2>&1 | tee -i {log}"
+        "{sys.executable:q} -m compatlib.study.publishing.book {params.values} 2>&1 | tee -i {log:q}"

@@ -1,5 +1,6 @@
 """A small repository to build: two pages of a few cells, and the project's own workflow."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -7,6 +8,14 @@ from pathlib import Path
 import nbformat
 import pytest
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook
+
+# Of the user's shell. In a commit's hook tests would commit to its repository; nbval's kernels inherit from here.
+_OF_THE_SHELL = (
+    "GIT_ SLURM_ RANK WORLD_SIZE LOCAL_RANK MAKEFLAGS MAKELEVEL MPLBACKEND MATPLOTLIBRC IPYTHONDIR JUPYTER_PATH "
+    "JUPYTER_CONFIG PYTHONSTARTUP COLUMNS NO_COLOR FORCE_COLOR SNAKEMAKE_"
+)
+for name in [name for name in os.environ if name.startswith(tuple(_OF_THE_SHELL.split()))]:
+    del os.environ[name]
 
 PROJECT = Path(__file__).resolve().parents[1]
 KERNEL = {"name": "python3", "display_name": "Python 3 (ipykernel)", "language": "python"}

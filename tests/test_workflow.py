@@ -111,8 +111,9 @@ def test_only_what_changed_is_executed_again(repository):
     assert executed(build(repository, "book")) == ["first"]
     assert second.stat().st_mtime_ns == made
     assert (repository / "build" / "smoke" / "html" / "chapters" / "first.html").read_text().count(">2\n") == 1
-    for path in (*repository.glob("notebooks/*"), repository / "compatlib" / "example.py"):
-        path.touch()
+    future = time.time() + 1e7  # or the clock was set back meanwhile
+    for path in (*repository.glob("notebooks/*"), *second.parent.glob("*"), repository / "compatlib" / "example.py"):
+        os.utime(path, (future, future))
     assert "Nothing to be done" in build(repository, "book")
     (repository / "compatlib" / "example.py").write_text('"""Words."""\n\nvalue = 2  # two\n')
     told = build(repository, "book")  # the HTML documents the code
@@ -253,9 +254,7 @@ def other_python(tmp_path):
     return path
 
 
-def test_make_refuses_another_python(repository, other_python, monkeypatch):
-    for name in ("MAKEFLAGS", "MAKEOVERRIDES", "RUN"):  # of a `make test RUN=python` around this
-        monkeypatch.delenv(name, raising=False)
+def test_make_refuses_another_python(repository, other_python):
     words = ["make", "book", f"PYTHON={other_python}"]
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode != 0
@@ -269,6 +268,42 @@ def test_rows_are_those_of_the_study_unless_told_otherwise(repository, words, pr
     command = ["make", "--dry-run", "rows", "RUN=python", "NAME=problem", *words]
     told = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout
     assert f"compatlib.study.publishing.measure 'problem' --profile '{profile}'" in told
+
+
+def test_make_takes_its_values_from_the_command_line_alone(repository):
+    """A shell may use the same names for something else."""
+    shell = {"PROFILE": "mine", "DATASET": "mine", "SEEDS": "9", "SEED": "9", "ALL": "1", "TRAIN": "1", "CORES": "99"}
+    for target in ("verify", "page"):
+        command = ["make", "--dry-run", target, "RUN=python", "NAME=problem"]
+        options = {"cwd": repository, "check": True, "capture_output": True, "text": True}
+        told = subprocess.run(command, env=os.environ | shell, **options).stdout
+        assert told == subprocess.run(command, **options).stdout
+        assert "mine" not in told
+
+
+@pytest.mark.parametrize("name", ["my project", "it's", 'a"b', "$HOME", "a [b] #1 100% {c} größe"])
+def test_make_finds_its_environment_wherever_the_checkout_lies(repository, name):
+    moved = repository.rename(repository.with_name(name))
+    (moved / ".venv" / "bin").mkdir(parents=True)
+    shutil.copy(moved / "requirements.txt", moved / ".venv" / "installed.txt")
+    python = moved / ".venv" / "bin" / "python"  # that is ready if it is asked of this very package
+    python.write_text('#!/bin/sh\ntest -f "$4" && echo "$4" > "$TOLD"\n')
+    python.chmod(0o755)
+    variables = os.environ | {"TOLD": str(moved / "told")}
+    done = subprocess.run(["make", "env", "PYTHON=false"], cwd=moved, env=variables, capture_output=True, check=False)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert (moved / "told").read_text() == f"{moved / 'compatlib' / '__init__.py'}\n"
+
+
+def test_make_refuses_a_path_that_no_environment_bears(repository):
+    for name in ("a:b", "a\nb"):
+        moved = repository.rename(repository.with_name(name))
+        done = subprocess.run(["make", "env"], cwd=moved, capture_output=True, text=True, check=False)
+        assert (
+            "the path of this checkout has a colon or a line break, which no environment bears; move it" in done.stderr
+        )
+        assert done.returncode != 0
+        repository = moved
 
 
 def test_make_keeps_what_is_costly_when_it_cleans(repository):

@@ -1,67 +1,45 @@
-"""Folders of images: which of their folders are classes, in which order, and which of their files are images."""
+"""Folders: the one that an environment variable names, and what lies below one, however it is reached."""
 
 import os
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from compatlib.data.decoding import printable
 
-# Those of torchvision's ImageFolder, upper-case or lower-case.
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
-# Images too; to leave them out without a word would lose them.
-OTHER_SUFFIXES = (
-    *(".avif", ".gif", ".heic", ".heif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jxl", ".pbm", ".pfm", ".pnm"),
-    *(".psd", ".svg", ".tga", ".arw", ".cr2", ".cr3", ".dng", ".nef"),
-)
-# What systems and storage leave among one's own folders, beside what is hidden by a point.
-SYSTEM_FOLDERS = (
-    *("__macosx", "lost+found", "lost.dir", "__pycache__", "$recycle.bin", "recycler", "system volume information"),
-    *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
-)
+def chosen(variable: str, default: Path) -> Path:
+    """The folder that an environment variable names, absolute; `default` where it is not set or empty.
 
-
-def is_passed_over(name: str) -> bool:
-    """Whether a file or folder of this name is hidden (`.ipynb_checkpoints`, `._0.png`) or the system's own."""
-    return name.startswith(".") or name.casefold() in SYSTEM_FOLDERS
-
-
-def class_folders(folder: Path) -> dict[str, Path]:
-    """Every class of `folder/<class>/…` with its folder, or the folder that a link leads to.
-
-    Hidden and system folders are none. Numbers within names count as numbers: 2 comes before 10, and `c2` before `c10`.
+    A `~` stands for a home even where no shell has replaced it; a relative folder is one of the working folder.
 
     Raises:
-        ValueError: a link that leads nowhere, as it may have been a class.
+        ValueError: the value begins or ends with a space, or names a file, or the home of nobody.
     """
-    found = []
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if is_passed_over(path.name):
-            continue
-        _require_target(path)
-        if path.is_dir():
-            found.append(path)
-    return {printable(path.name): path for path in sorted(found, key=lambda path: _numeric(path.name))}
+    value = os.environ.get(variable, "")
+    if not value:
+        return default
+    if value != value.strip():
+        raise ValueError(f"{variable} is {value!r}, with a space at its beginning or end; set it without")
+    try:
+        path = Path(value).expanduser().absolute()
+    except RuntimeError as error:
+        raise ValueError(f"{variable} is {value!r}, and there is no such home; name the whole path") from error
+    if path.exists() and not path.is_dir():
+        raise ValueError(f"{variable} is {value!r}, which is no folder; name a folder, or leave it unset for {default}")
+    return path
 
 
-def image_files(folder: Path) -> list[Path]:
-    """The image files below a folder, at any depth and through links, in alphabetical order; no hidden ones.
+def is_hidden(name: str) -> bool:
+    """Whether a name begins with a dot, as those that systems and editors leave beside ours: `._a.yml`, `.#a.py`."""
+    return name.startswith(".")
 
-    Raises:
-        ValueError: no image, an image of an ending that is not read, or a link that leads nowhere.
-    """
-    found = files_below(folder, is_passed_over)
-    for path in found:
-        _require_target(path)
-        if path.suffix.lower() in OTHER_SUFFIXES:
-            raise ValueError(
-                f"{printable(path)} is an image of another kind than {', '.join(IMAGE_SUFFIXES)}; convert it to one of "
-                "these, or take it away"
-            )
-    images = [path for path in found if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not images:
-        raise ValueError(f"{printable(folder)} holds no image with one of the endings {', '.join(IMAGE_SUFFIXES)}")
-    return images
+
+def visible(paths: Iterable[Path]) -> list[Path]:
+    """Those of `paths` that are not hidden, sorted."""
+    return sorted(path for path in paths if not is_hidden(path.name))
+
+
+def files(folder: Path) -> list[Path]:
+    """All visible files below a folder, as `files_below`, but for links that lead nowhere."""
+    return [path for path in files_below(folder, is_hidden) if path.is_file()]
 
 
 def files_below(folder: Path, passed_over: Callable[[str], bool] | None = None) -> list[Path]:
@@ -89,14 +67,3 @@ def _files(folder: Path | str, passed_over: Callable[[str], bool] | None, above:
                 yield from _files(entry.path, passed_over, (*above, place))
             else:
                 yield entry.path
-
-
-def _require_target(path: Path) -> None:
-    if path.is_symlink() and not path.exists():
-        raise ValueError(f"{printable(path)} is a link to {printable(os.readlink(path))}, which is not there; mend it")
-
-
-def _numeric(name: str) -> tuple[list[str | int], str]:
-    """Sorts texts as texts and the whole numbers between them as numbers."""
-    parts = re.split(r"([0-9]+)", name)
-    return [int(part) if number % 2 else part for number, part in enumerate(parts)], name

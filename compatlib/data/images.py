@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms.v2 import functional as transforms
 
 from compatlib.data.decoding import check_image, is_deep, read_image
-from compatlib.data.folders import class_folders, image_files
+from compatlib.data.image_folders import class_folders, image_files
 from compatlib.data.tensors import as_indices, as_integers, as_tensor
 
 

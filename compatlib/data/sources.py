@@ -18,9 +18,9 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import check_integrity, download_url
 
-from compatlib.data.folders import class_folders, is_passed_over
-from compatlib.data import features
+from compatlib.data import features, folders
 from compatlib.data.features import FeatureSet
+from compatlib.data.image_folders import class_folders, is_passed_over
 from compatlib.data.images import FolderImages, Images, ImageSet
 
 SPLITS = ("train", "test")
@@ -42,19 +42,18 @@ _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, 
 
 def data_root() -> Path:
     """The folder of the data sets: `$COMPATLIB_DATA`, else `data/cache` of the repository or working folder."""
-    chosen = os.environ.get("COMPATLIB_DATA")
-    return Path(chosen).expanduser() if chosen else _cache()
+    return folders.chosen("COMPATLIB_DATA", _cache())
 
 
 def _cache() -> Path:
     repository = Path(__file__).parents[2]
-    return (repository if (repository / "pyproject.toml").exists() else Path.cwd()) / "data" / "cache"
+    root = repository if (repository / "pyproject.toml").exists() else Path.cwd()
+    return root / "data" / "cache"
 
 
 def features_root() -> Path:
     """The folder of embedded images: `$COMPATLIB_FEATURES`, else `data/cache/features`."""
-    chosen = os.environ.get("COMPATLIB_FEATURES")
-    return Path(chosen).expanduser() if chosen else _cache() / "features"
+    return folders.chosen("COMPATLIB_FEATURES", _cache() / "features")
 
 
 def names() -> tuple[str, ...]:

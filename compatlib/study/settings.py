@@ -6,15 +6,16 @@ know, with the valid ones named, so that a mistyped parameter never runs with a 
 
 import ast
 import re
+import symtable
 import types
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
-from compatlib.data import sources
+from compatlib.data import folders, sources
 from compatlib.models.resnet import HEADS
 from compatlib.training import Recipe
 
@@ -171,7 +172,7 @@ RUN_NAMES = ("profile", "dataset", "seeds")
 
 def profiles() -> tuple[str, ...]:
     """Names of the profiles."""
-    return tuple(sorted(path.stem for path in PROFILES_FOLDER.glob("*.yml")))
+    return tuple(path.stem for path in folders.visible(PROFILES_FOLDER.glob("*.yml")))
 
 
 def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settings:
@@ -180,7 +181,8 @@ def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settin
     Args:
         namespace: holds `profile`, `dataset`, `seeds` (a list, or text such as "0,1,2") and the chapter's knobs; an
             empty value means the profile's, or the chapter's default where the profile has none. Modules, functions,
-            classes and names with a leading underscore are not parameters.
+            classes and names with a leading underscore are not parameters, nor is what the notebook's cells have
+            computed when the cell with this call is run again.
         knobs: the chapter's own parameters and their defaults.
 
     Raises:
@@ -188,16 +190,20 @@ def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settin
     """
     given = _parameters(namespace)
     valid = (*RUN_NAMES, *knobs.model_fields)
-    unknown = sorted((set(given) | _injected(namespace)) - set(valid))
+    cells = _Cells(namespace.get("In", ()), valid)
+    unknown = sorted(((set(given) - cells.computed) | cells.injected) - set(valid))
     if unknown:
-        raise ValueError(f"unknown parameter {', '.join(map(repr, unknown))}; this page has {', '.join(valid)}")
+        raise ValueError(
+            f"unknown parameter {', '.join(map(repr, unknown))}; this page has {', '.join(valid)} (a name of your own "
+            "must begin with an underscore, or be deleted before this cell)"
+        )
     given = {name: value for name, value in given.items() if not _empty(value)}
     profile = load_profile(given.get("profile", "smoke"))
     dataset = given.get("dataset", profile["dataset"])
     if dataset not in sources.names() and not _is_folder(dataset):
         raise ValueError(
             f"unknown data set {dataset!r}; choose one of {', '.join(sources.names())}, or a folder of images "
-            f"under {sources.data_root()}"
+            f"under {sources.data_root()}{'' if isinstance(dataset, str) else '; a name is text, in quotes'}"
         )
     # The sizes of a profile are those of its own data set; another one is taken whole.
     sizes = {} if dataset == profile["dataset"] else dict.fromkeys(("classes", "train_per_class", "test_per_class"))
@@ -224,7 +230,7 @@ def load_profile(name: str) -> dict[str, Any]:
     """
     if name not in profiles():
         raise ValueError(f"unknown profile {name!r}; choose one of {', '.join(profiles())}")
-    return {"profile": name, **yaml.safe_load((PROFILES_FOLDER / f"{name}.yml").read_text())}
+    return {"profile": name, **yaml.safe_load((PROFILES_FOLDER / f"{name}.yml").read_text(encoding="utf-8"))}
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:
@@ -254,7 +260,7 @@ def _merged(knobs: type[Knobs], name: str, *layers: Mapping[str, Any]) -> Any:
 
 def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
     """The plain values among a notebook's names; a kernel's own names are left out."""
-    code = types.ModuleType | types.FunctionType | types.BuiltinFunctionType | types.MethodType | type
+    code = types.ModuleType | types.FunctionType | types.BuiltinFunctionType | types.MethodType | type | Settings
     return {
         name: value
         for name, value in namespace.items()
@@ -262,12 +268,49 @@ def _parameters(namespace: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _injected(namespace: Mapping[str, Any]) -> set[str]:
-    """Names that papermill has set, whatever they hold by now: an import may have taken a mistyped one's place."""
-    cells = [source for source in namespace.get("In", ()) if source.startswith(_INJECTED)]
-    statements = [statement for source in cells for statement in ast.parse(source).body]
-    assigned = [statement for statement in statements if isinstance(statement, ast.Assign)]
-    return {target.id for statement in assigned for target in statement.targets if isinstance(target, ast.Name)}
+class _Cells:
+    """What the cells that a notebook's kernel has run say of its names.
+
+    injected: those that papermill has set, whatever they hold by now: an import may have taken a mistyped one's place.
+    computed: those that were computed, last of all, by the cell which asks for the settings or a later one. A cell that
+    sets a valid parameter is a cell of parameters, and a literal is a parameter wherever it stands.
+    """
+
+    def __init__(self, sources: Sequence[str], valid: Collection[str]):
+        self.injected: set[str] = set()
+        self.computed: set[str] = set()
+        asked = False
+        for source in sources:
+            bound = _bound(source)
+            asked = asked or "settings(" in source
+            if source.startswith(_INJECTED):
+                self.injected |= set(bound)
+            own = not asked or not set(bound).isdisjoint(valid)
+            computed = {name for name, is_literal in bound.items() if not own and not is_literal}
+            self.computed = (self.computed - set(bound)) | computed
+
+
+def _bound(source: str) -> dict[str, bool]:
+    """Names that a cell binds, and whether to a literal, last of all; nothing of a cell that is no Python."""
+    try:
+        statements, symbols = ast.parse(source).body, symtable.symtable(source, "cell", "exec").get_symbols()
+    except SyntaxError:
+        return {}
+    bound = {symbol.get_name(): False for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
+    for statement in statements:
+        if isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            bound |= dict.fromkeys(names, _is_literal(statement.value))
+    return bound
+
+
+def _is_literal(value: ast.expr | None) -> bool:
+    try:
+        ast.literal_eval(value)
+    except (ValueError, TypeError):
+        return False
+    return True
 
 
 def _empty(value: Any) -> bool:

@@ -283,6 +283,48 @@ def test_a_mistyped_parameter_whose_place_an_import_took_is_refused(name):
     assert settings({"In": valid, "profile": "smoke", "margin": 0.2}, Chapter).knobs.margin == 0.2
 
 
+SETTINGS_CELL = "from json import dumps\nrun = settings(globals())\nwanted = tuple(run.seeds)"
+
+
+def rerun(*cells: str, **names) -> dict:
+    """A notebook's names when its settings cell is run for the second time, after these cells."""
+    parameters = 'profile: str = "smoke"\nseeds: str = ""'
+    cells = ["", parameters, SETTINGS_CELL, "dim = run.network.dim\nkeys = {}", *cells, SETTINGS_CELL]
+    own = {"run": settings({}), "wanted": (0,), "dim": 128, "profile": "smoke", "seeds": ""}
+    return own | names | {"In": cells}
+
+
+def test_the_settings_cell_may_be_run_again():
+    """By then the notebook has names of its own: none is a parameter, whatever it holds."""
+    assert settings(rerun()).seeds == settings({}).seeds
+    assert settings(rerun('seeds: str = "3"', seeds="3")).seeds == (3,)
+    assert settings(rerun("for epoch in range(3):\n    pass", epoch=2), Chapter) == settings({}, Chapter)
+    assert settings(rerun("not Python (", "shown = [seed for seed in run.seeds]", shown=[0])) == settings({})
+    assert settings({"seeds": "1", "run": settings({"seeds": "0"})}).seeds == (1,)
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        'sead = "3"',
+        'sead: str = "3"',
+        'profile = "smoke"\nsead = str(3)',
+        "# Parameters\nsead = 3\n",
+        "# Parameters\nsead = float('nan')\n",
+    ],
+)
+def test_a_parameter_that_is_mistyped_before_the_second_run_is_refused(cell):
+    words = "unknown parameter 'sead'; this page has profile, dataset, seeds, distance.*or be deleted"
+    for cells in ([cell], [cell, "shown = [sead for sead in run.seeds]"]):
+        with pytest.raises(ValueError, match=words):
+            settings(rerun(*cells, sead="3"), Chapter)
+
+
+def test_a_parameter_that_is_computed_before_the_first_run_is_refused_if_it_is_mistyped():
+    with pytest.raises(ValueError, match="unknown parameter 'sead'"):
+        settings({"In": ["", "sead = str(3)", SETTINGS_CELL], "sead": "3"})
+
+
 def test_modules_functions_classes_and_private_names_are_no_parameters():
     namespace = {
         "json": json,

@@ -7,7 +7,6 @@ is still the result of the same study. An artifact tells of itself all that its 
 
 import hashlib
 import json
-import os
 import platform
 import re
 import warnings
@@ -22,6 +21,7 @@ from filelock import FileLock
 from torch import Tensor, nn
 
 from compatlib.checkpoints import DamagedFileError, load_weights, read_tensors, write_tensors
+from compatlib.data import folders
 from compatlib.training import Fit
 
 REPOSITORY = Path(__file__).parents[3]
@@ -39,7 +39,7 @@ class Artifact:
 
 def folder() -> Path:
     """Where artifacts are kept: `$COMPATLIB_ARTIFACTS`, else `data/cache/artifacts` of the repository."""
-    return Path(os.environ.get("COMPATLIB_ARTIFACTS") or REPOSITORY / "data" / "cache" / "artifacts")
+    return folders.chosen("COMPATLIB_ARTIFACTS", REPOSITORY / "data" / "cache" / "artifacts")
 
 
 def key_of(content: Mapping[str, Any]) -> str:
@@ -119,7 +119,7 @@ def _path(name: str, key: str, where: Path) -> Path:
 
 def _read(key: str, where: Path) -> Artifact | None:
     """The artifact of a key, whatever its file is called besides: a name is for people, and may change."""
-    for path in sorted(where.glob(f"*-{key[:16]}.safetensors")):
+    for path in folders.visible(where.glob(f"*-{key[:16]}.safetensors")):
         try:
             tensors, about = read_tensors(path)
         except DamagedFileError as error:

@@ -74,5 +74,5 @@ class Work:
             return
         record = {"task": name, "done": share, "seconds_left": left, "detail": text}
         temporary = Path(f"{target}.{os.getpid()}")
-        temporary.write_text(json.dumps(record))
+        temporary.write_text(json.dumps(record), encoding="utf-8")
         os.replace(temporary, target)

@@ -10,7 +10,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+import psutil
+
 import compatlib
+
+# When this process, a notebook's kernel, was started, by the clock that nobody sets.
+_BEGUN = time.monotonic() - (time.time() - psutil.Process().create_time())
 
 PACKAGES = ("torch", "numpy", "faiss-cpu", "compatlib")
 
@@ -57,7 +62,7 @@ def provenance(
         "parameters": ", ".join(f"{name} = {_words(value)}" for name, value in _flat(settings.model_dump())),
         "versions": ", ".join(f"{name} {version}" for name, version in versions().items()),
         "device": device(),
-        "duration": f"{time.time() - _process_start():.0f} s",
+        "duration": f"{time.monotonic() - _BEGUN:.0f} s",
     }
     rows |= {f"data {name}": value for name, value in (data or {}).items()}
     rows |= {f"artifact {name}": key for name, key in (artifacts or {}).items()}
@@ -68,13 +73,15 @@ def source_commit(folder: Path | None = None) -> tuple[str, bool]:
     """Commit of the repository that holds compatlib's source, and whether files in it differ from that commit.
 
     Published rows and models are results: those that a run has just written do not make its later ones doubtful.
-    Without git, or outside of a repository, the commit is "unknown" and nothing is said to differ.
+    Without git, or outside of a repository, the commit is "unknown" and nothing is said to differ. What git's variables
+    name, in a commit's hook for instance, is not asked for, nor is what the user's own settings have git show.
     """
     folder = folder or Path(compatlib.__file__).resolve().parents[1]
     commit = _git(folder, "rev-parse", "--short=12", "HEAD")
     if commit is None or not (folder / ".git").exists():
         return "unknown", False
-    return commit, bool(_git(folder, "status", "--porcelain", "--", ".", ":!data/published"))
+    shown = ("--porcelain", "--untracked-files=normal", "--ignore-submodules=none")
+    return commit, bool(_git(folder, "status", *shown, "--", ".", ":!data/published"))
 
 
 def versions() -> dict[str, str]:
@@ -106,17 +113,14 @@ def _processor() -> str:
         return platform.processor() or platform.machine()
 
 
-def _process_start() -> float:
-    """When this process, a notebook's kernel, was started: seconds since the epoch."""
-    import psutil
-
-    return psutil.Process().create_time()
-
-
 def _git(folder: Path, *arguments: str) -> str | None:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("GIT_")}
+    # A repository around this one is another one.
+    environment |= {"GIT_CEILING_DIRECTORIES": str(folder.parent), "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    options = {"capture_output": True, "check": True, "timeout": 30, "env": environment}
     try:
-        command = ["git", "-C", str(folder), *arguments]
-        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=30).stdout.strip()
+        done = subprocess.run(["git", "-C", str(folder), *arguments], **options)
+        return done.stdout.decode(errors="replace").strip()
     except (OSError, subprocess.SubprocessError):
         return None
 

@@ -274,9 +274,9 @@ def read(chapter: str, folder: Path | None = None) -> Rows:
     if not path.exists():
         return Rows(table([]), {})
     try:
-        text = path.read_text()
+        text = path.read_text(encoding="utf-8")
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)
-        sidecar = json.loads(path.with_suffix(".json").read_text())
+        sidecar = json.loads(path.with_suffix(".json").read_text(encoding="utf-8"))
         if not text.endswith("\n"):
             raise ValueError("its last line is cut off")
         if tuple(frame.columns) != COLUMNS:
@@ -374,5 +374,5 @@ def _text(frame: pd.DataFrame) -> str:
 
 def _write(path: Path, text: str) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

@@ -15,7 +15,7 @@ import yaml
 from compatlib.study.lab.provenance import source_commit
 from compatlib.study.publishing.pages import page_metadata
 from compatlib.study.publishing.reporting import duration_in_words
-from compatlib.study.publishing.runs import Run, book_digest, page_names, page_parts
+from compatlib.study.publishing.runs import Run, book_digest, files_digest, page_names, page_parts
 
 
 class BookError(Exception):
@@ -36,11 +36,22 @@ def changed_parts(page: str, run: Run) -> tuple[str, ...] | None:
 
 
 def html_metadata(run: Run) -> dict | None:
-    """What the HTML of a run was built from (`digest`, `commit`) and when; None if there is none."""
+    """What the HTML of a run was built from (`digest`, `pages`, `commit`) and when; None if there is none."""
     try:
-        return json.loads((run.html.parent / "build.json").read_text())
+        return json.loads((run.html.parent / "build.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
+
+
+def is_fresh(run: Run) -> bool:
+    """Whether the HTML of a run is made from what its sources and its executed pages hold now; times play no part."""
+    about = html_metadata(run)
+    return about is not None and all(about.get(name) == value for name, value in _made_from(run).items())
+
+
+def _made_from(run: Run) -> dict[str, str]:
+    pages = [run.page(page) for page in page_names(run.root)]
+    return {"digest": book_digest(run), "pages": files_digest(pages, run.root)}
 
 
 def build_html(run: Run) -> Path:
@@ -52,12 +63,12 @@ def build_html(run: Run) -> Path:
     Raises:
         BookError: a page is missing or stale, the contents name other pages than there are, or Sphinx warned.
     """
-    start = time.time()
+    start = time.monotonic()
     pages = page_names(run.root)
-    _check_contents(run.root, pages)
+    check_contents(run.root)
     for page in pages:
         _check_fresh(page, run)
-    digest = book_digest(run)
+    made_from = _made_from(run)
     _fill_chapters(run, pages)
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run.folder, prefix="html-") as scratch:
@@ -65,8 +76,8 @@ def build_html(run: Run) -> Path:
         built = Path(scratch) / "html"
         _run_sphinx(run.root / "book", built)
         commit, is_dirty = source_commit(run.root)
-        about = {"digest": digest, "commit": commit, "dirty": is_dirty, "finished": time.time()}
-        (built / "build.json").write_text(json.dumps(about | {"seconds": round(time.time() - start, 1)}))
+        about = made_from | {"commit": commit, "dirty": is_dirty, "finished": time.time()}
+        (built / "build.json").write_text(json.dumps(about | {"seconds": round(time.monotonic() - start, 1)}))
         shutil.rmtree(run.html.parent, ignore_errors=True)
         os.replace(built, run.html.parent)
     return run.html
@@ -80,9 +91,14 @@ def _check_fresh(page: str, run: Run) -> None:
         raise BookError(f"page {page} is stale, for its {', '.join(changed)} changed; run `make book` again")
 
 
-def _check_contents(root: Path, pages: Sequence[str]) -> None:
-    """The table of contents must name every notebook, and no page that no notebook makes."""
-    contents = _files(yaml.safe_load((root / "book" / "_toc.yml").read_text()))
+def check_contents(root: Path) -> None:
+    """The table of contents must name every notebook, and no page that no notebook makes.
+
+    Raises:
+        BookError: it does not.
+    """
+    pages = page_names(root)
+    contents = _files(yaml.safe_load((root / "book" / "_toc.yml").read_text(encoding="utf-8")))
     listed = {name.removeprefix("chapters/") for name in contents if name.startswith("chapters/")}
     for names, words in ((set(pages) - listed, "lacks"), (listed - set(pages), "names, without a notebook,")):
         if names:
@@ -104,6 +120,7 @@ def _fill_chapters(run: Run, pages: Sequence[str]) -> None:
     chapters.mkdir()
     for page in pages:
         shutil.copy(run.page(page), chapters)
+        os.utime(run.page(page), (0, 0))  # for Snakemake, which refuses a book that a clock set back makes older
 
 
 def _run_sphinx(book: Path, output: Path) -> None:
@@ -137,7 +154,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "book           building the HTML", f"({duration_in_words(last['seconds'])} the last time)" if last else ""
         )
         build_html(run)
-    except (ValueError, BookError) as error:
+    except (ValueError, OSError, BookError) as error:
         print(f"\n{error}\n", file=sys.stderr, flush=True)
         return 1
     return 0

@@ -88,7 +88,7 @@ def load(chapter: str | None = None, path: Path = CLAIMS_FILE) -> list[Claim]:
         ValueError: an incomplete claim, or two of one id; the message names it.
     """
     try:
-        contents = yaml.safe_load(path.read_text())
+        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(contents, list) or not all(isinstance(content, dict) for content in contents):

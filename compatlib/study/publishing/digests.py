@@ -18,11 +18,13 @@ from functools import cache
 from pathlib import Path
 
 import compatlib
+from compatlib.data import folders
 
 PACKAGE = "compatlib"
 # Python 3.13 leaves empty lists out of a dump unless it is told not to.
 _COMPLETE = {"show_empty": True} if sys.version_info >= (3, 13) else {}
-_RUNNING = {path: path.read_bytes() for path in Path(compatlib.__file__).parent.rglob("*.py")}
+_SOURCES = [path for path in folders.files(Path(compatlib.__file__).parent) if path.suffix == ".py"]
+_RUNNING = {path: path.read_bytes() for path in _SOURCES}
 
 
 def module_closure(names: Iterable[str], *, package_folder: Path | None = None) -> tuple[str, ...]:

@@ -1,7 +1,6 @@
 """Executing a page: one notebook with its parameters through papermill, watched, and kept for a look when it fails."""
 
 import argparse
-import contextlib
 import json
 import os
 import re
@@ -9,16 +8,16 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import nbformat
 import yaml
-from filelock import FileLock
 
 from compatlib.study.lab.provenance import source_commit
 from compatlib.study.publishing import processes, reporting
-from compatlib.study.publishing.runs import ROOT, Run, artifacts_folder, data_folder, page_names, page_parts
+from compatlib.study.publishing.environment import kernel_environment
+from compatlib.study.publishing.runs import ROOT, Run, page_names, page_parts
 
 # These are texts to every notebook, whatever they look like: "0" is a list of one seed.
 _TEXTS = ("profile", "dataset", "seeds")
@@ -35,11 +34,12 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, object], log:
     """Execute a notebook with these parameters and write it to `output` once every cell succeeded.
 
     While it runs the notebook is written to `log`, where it stays with the failing cell when one fails. The kernel
-    works in the notebook's folder, with the compatlib that this process uses, wherever the call came from.
+    works in the notebook's folder, with the compatlib that this process uses, wherever the call came from. It sees none
+    of the user's variables but those that `environment` names.
 
     Args:
         notebook: the notebook; its own outputs play no part.
-        output: the executed notebook; carries under `metadata.compatlib` what it was made from.
+        output: the executed notebook, another file; carries under `metadata.compatlib` what it was made from.
         parameters: names and values for the cell that is tagged `parameters`.
         log: by default `output` with ".log.ipynb" at its end.
 
@@ -47,17 +47,20 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, object], log:
         What it took, in seconds.
 
     Raises:
-        ValueError: there is no such notebook, or it has no such parameter.
+        ValueError: there is no such notebook, or it has no such parameter; or `output` or `log` would take the place of
+            a notebook that is read, or of one another, or is no file *.ipynb.
         PageError: a cell raised an error, or the kernel died.
     """
     import papermill
 
-    notebook, output = Path(notebook).resolve(), Path(output).resolve()
+    notebook, output = Path(notebook).absolute(), Path(output).resolve()
     log = Path(log).resolve() if log else output.with_suffix(".log.ipynb")
     _check_parameters(notebook, parameters)
+    _check_written(notebook, output, log)
     log.parent.mkdir(parents=True, exist_ok=True)
     output.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{log}.lock"), tempfile.TemporaryDirectory() as scratch:
+    lock = processes.only_build(Path(f"{log}.lock"), f"page {notebook.stem} is being executed by another process")
+    with lock, tempfile.TemporaryDirectory() as scratch:
         failure = log.with_suffix(".failed.txt")
         failure.unlink(missing_ok=True)
         output.unlink(missing_ok=True)
@@ -77,8 +80,9 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, object], log:
                     on_cell_start=lambda cell, cell_index: None if _is_added(cell) else reporter.cell_started(),
                 )
             except Exception as error:
-                failure.write_text(_explain(notebook, log, error))
-                raise PageError(failure.read_text()) from error
+                told = _explain(notebook, log, error)
+                failure.write_text(told, encoding="utf-8")
+                raise PageError(told) from error
         for name in ("input_path", "output_path"):
             executed.metadata["papermill"].pop(name)  # they tell of the machine's folders
         seconds = round(reporter.elapsed, 1)
@@ -86,26 +90,6 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, object], log:
         _write(executed, output)
         reporter.say(f"100% | done in {reporting.duration_in_words(seconds)}")
         return seconds
-
-
-@contextlib.contextmanager
-def kernel_environment(scratch: Path, values: Mapping[str, str]) -> Iterator[None]:
-    """Set the variables with which a kernel depends on nothing of the user's, and these `values`, for a while.
-
-    The kernel must import the very compatlib whose digest the page carries, and no start-up file or history of the
-    user's IPython may have a part in it; `scratch` stands for their folder.
-    """
-    path = os.pathsep.join(filter(None, (str(ROOT), os.environ.get("PYTHONPATH"))))
-    own = {"PYTHONPATH": path, "IPYTHONDIR": str(scratch / "ipython"), "JUPYTER_PREFER_ENV_PATH": "1"}
-    # As seen from here, for the kernel works in another folder.
-    own |= {"COMPATLIB_DATA": str(data_folder()), "COMPATLIB_ARTIFACTS": str(artifacts_folder())}
-    before = dict(os.environ)
-    os.environ.update(own | dict(values))
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def page_metadata(path: Path) -> dict | None:
@@ -127,6 +111,26 @@ def _check_parameters(notebook: Path, parameters: Mapping[str, object]) -> None:
         )
 
 
+def _check_written(notebook: Path, output: Path, log: Path) -> None:
+    """Refuse to write over what is read: the notebook itself, by whatever name, and the project's other notebooks."""
+    if _is_same(output, log):
+        raise ValueError(f"{output} is named as the output and as the log; name two files")
+    for what, path in (("output", output), ("log", log)):
+        if path.suffix != ".ipynb" or path.is_dir():
+            found = "a folder" if path.is_dir() else "no notebook"
+            raise ValueError(f"the {what} {path} is {found}; name a file *.ipynb")
+        if _is_same(path, notebook) or _is_same(path.parent, ROOT / "notebooks"):
+            raise ValueError(
+                f"the {what} {path} would take the place of a notebook that is no output; name another file "
+                "(`make notebooks` stores outputs in the project's own)"
+            )
+
+
+def _is_same(one: Path, other: Path) -> bool:
+    """Whether two paths lead to one file, also by a link or another spelling."""
+    return one.resolve() == other.resolve() or (one.exists() and other.exists() and one.samefile(other))
+
+
 def parameter_names(notebook: Path) -> tuple[str, ...]:
     """Names of a notebook's parameters, in the order of its cell tagged `parameters`.
 
@@ -145,7 +149,7 @@ def _stamp(notebook: Path, parameters: Mapping[str, object]) -> dict:
     """What the executed page is made from; the parts of a notebook from elsewhere are not known."""
     commit, is_dirty = source_commit()
     stamp = {"parameters": dict(parameters), "commit": commit, "dirty": is_dirty, "parts": {}}
-    if notebook.parent == ROOT / "notebooks" and "profile" in parameters:
+    if _is_same(notebook, ROOT / "notebooks" / notebook.name) and "profile" in parameters:
         run = Run(**{name: str(parameters.get(name, "")) for name in _TEXTS})
         stamp["parts"] = page_parts(notebook.stem, run, parameters)
     return stamp
@@ -219,7 +223,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     processes.stop_with_build()
     try:
         execute(chosen.notebook, chosen.output, parameters, chosen.log)
-    except (ValueError, PageError) as error:
+    except (ValueError, OSError, PageError) as error:
         print(f"\n{error}\n", file=sys.stderr, flush=True)
         return 1
     except KeyboardInterrupt:

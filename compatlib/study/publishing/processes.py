@@ -23,7 +23,19 @@ PATIENCE = {signal.SIGINT: 20.0, signal.SIGTERM: 5.0, signal.SIGKILL: 5.0}
 
 def build_mark() -> str:
     """This process in the form of $COMPATLIB_BUILD."""
-    return f"{socket.gethostname()}:{os.getpid()}:{psutil.Process().create_time()}"
+    return f"{socket.gethostname()}:{os.getpid()}:{start_of(os.getpid())}"
+
+
+def start_of(number: int) -> str:
+    """When a process of this machine was started: a text that is its own, and the same however the clock is set.
+
+    Raises:
+        psutil.NoSuchProcess: there is none of this number.
+    """
+    try:  # Linux counts from the machine's own start; the first field that may hold a space is in brackets
+        return Path(f"/proc/{number}/stat").read_bytes().rpartition(b")")[2].split()[19].decode()
+    except OSError:
+        return str(psutil.Process(number).create_time())
 
 
 def stop_with_build() -> None:
@@ -38,7 +50,7 @@ def stop_with_build() -> None:
     number, _, start = process.partition(":")
 
     def watch():
-        while _is_alive(int(number), float(start)):
+        while _is_alive(int(number), start):
             time.sleep(1)
         print("the build has ended; this page stops too", file=sys.stderr, flush=True)
         os.kill(os.getpid(), signal.SIGTERM)
@@ -46,17 +58,16 @@ def stop_with_build() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _is_alive(number: int, start: float) -> bool:
+def _is_alive(number: int, start: str) -> bool:
     try:
-        process = psutil.Process(number)
-        return abs(process.create_time() - start) < 1 and process.status() != psutil.STATUS_ZOMBIE
+        return start_of(number) == start and psutil.Process(number).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
 
 
 @contextlib.contextmanager
-def only_build(path: Path) -> Iterator[int]:
-    """Hold the lock on this file, waiting for a build that has it; gives the lock's descriptor.
+def only_build(path: Path, other: str = "another build is at work in this folder") -> Iterator[int]:
+    """Hold the lock on this file, waiting for a build that has it, which is told; gives the lock's descriptor.
 
     The lock is the operating system's: however a build ends, its lock ends with it. A process which is started with
     the descriptor holds the lock too, as long as it lives.
@@ -66,7 +77,7 @@ def only_build(path: Path) -> Iterator[int]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("another build is at work in this folder; waiting for its end", file=sys.stderr, flush=True)
+            print(f"{other}; waiting for its end", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         yield file.fileno()
 

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
-from compatlib.study.publishing.book import html_metadata
-from compatlib.study.publishing.runs import ROOT, Run, book_digest
+from compatlib.study.publishing import processes
+from compatlib.study.publishing.book import is_fresh
+from compatlib.study.publishing.runs import ROOT, Run
 
 # Attributes by which a page loads something when it is shown; a link that the reader must click is none.
 _LOADING = {
@@ -76,10 +77,10 @@ def publish(run: Run) -> Path:
     Raises:
         ValueError: there is no book of this run, it is stale, or it would load something from a network.
     """
-    about = html_metadata(run)
-    if about is None or about["digest"] != book_digest(run):
-        raise ValueError(f"there is no fresh book of run {run.name}; `make publish` builds it first")
-    return archive(run.html.parent, run.root / "build" / f"compatlib-book-{run.name}.zip")
+    with processes.only_build(run.root / "build" / "lock"):  # which would replace the book meanwhile
+        if not is_fresh(run):
+            raise ValueError(f"there is no fresh book of run {run.name}; `make publish` builds it first")
+        return archive(run.html.parent, run.root / "build" / f"compatlib-book-{run.name}.zip")
 
 
 def _addresses(suffix: str, text: str) -> Iterator[str]:
@@ -113,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.add_argument(f"--{name}", default="")
     try:
         path = publish(Run.from_config(vars(parser.parse_args(arguments))))
-    except ValueError as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 1
     print(f"{path.relative_to(ROOT)}: {path.stat().st_size / 1e6:.1f} MB, to be unpacked and read without a network")

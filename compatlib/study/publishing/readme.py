@@ -37,9 +37,9 @@ def updated(text: str) -> str:
 
 def main() -> int:
     """Write the table into README.md and the picture beside the book; returns the exit status."""
-    text = README.read_text()
+    text = README.read_text(encoding="utf-8")
     temporary = Path(f"{README}.{os.getpid()}")
-    temporary.write_text(updated(text))
+    temporary.write_text(updated(text), encoding="utf-8")
     os.replace(temporary, README)
     PICTURE.parent.mkdir(exist_ok=True)
     # Without the version of matplotlib in it, the file changes only with the picture.

@@ -16,17 +16,18 @@ from pathlib import Path
 import nbformat
 import yaml
 
-import compatlib
-from compatlib.data.folders import files_below
+from compatlib.data import folders
 from compatlib.study.publishing.digests import code_digest, imported_modules
-
-ROOT = Path(compatlib.__file__).resolve().parents[1]
+from compatlib.study.publishing.environment import ROOT
 
 # A page computed by another version of these is another page.
 NUMERICAL_PACKAGES = ("torch", "torchvision", "numpy", "numba", "faiss-cpu", "scipy", "pandas", "matplotlib", "seaborn")
 
 # Data sets that consist of files, and the folder of each below the data folder.
 FOLDERS = {"cifar100": "cifar100", "omniglot_small": "omniglot"}
+
+# What a run's folder is called by its seeds.
+_OF_SEEDS = re.compile(r"seeds-[\d-]+")
 
 # Metadata that tools write into cells while they run or show them.
 _VOLATILE = {"execution", "papermill", "scrolled", "collapsed", "ExecuteTime"}
@@ -52,26 +53,32 @@ class Run:
     root: Path = ROOT
 
     def __post_init__(self):
-        profiles = sorted(path.stem for path in self.profile_folder.glob("*.yml"))
+        profiles = [path.stem for path in folders.visible(self.profile_folder.glob("*.yml"))]
         if self.profile not in profiles:
             raise ValueError(f"unknown profile {self.profile!r}; the profiles are {', '.join(profiles)}")
-        if not re.fullmatch(r"(\w[\w.-]*)?", self.dataset):
+        is_seeds = any(map(_OF_SEEDS.fullmatch, self.dataset.split("_")))  # the run's folder would be another run's
+        if is_seeds or not re.fullmatch(r"(\w[\w.-]*)?", self.dataset):
             raise ValueError(f"{self.dataset!r} is no name of a data set; give one such as cifar100, or nothing")
         seeds = re.sub(r"[\s\[\]]", "", self.seeds)
         if not re.fullmatch(r"(\d+(,\d+)*)?", seeds):
             raise ValueError(f"seeds {self.seeds!r} cannot be read; give whole numbers with commas, such as 0,1,2")
-        object.__setattr__(self, "seeds", seeds)
+        object.__setattr__(self, "seeds", ",".join(str(int(seed)) for seed in seeds.split(",") if seed))
 
     @classmethod
     def from_config(cls, config: Mapping[str, object], root: Path = ROOT) -> "Run":
         """The run that Snakemake's `--config profile=… dataset=… seeds=…` names; values left out or empty are defaults.
 
         Raises:
-            ValueError: as for `Run`, and for a key which is no parameter of a run.
+            ValueError: as for `Run`, for a key which is no parameter of a run, and for a name that was read as a number
+                or the like, so that its spelling is lost.
         """
         unknown = sorted(set(config) - {"profile", "dataset", "seeds"})
         if unknown:
             raise ValueError(f"unknown configuration {', '.join(unknown)}; valid are profile, dataset and seeds")
+        for name in ("profile", "dataset"):
+            value = config.get(name)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{name} was read as {value!r}, which is no name; write {name}='!!str …'")
         return cls(root=root, **{name: str(value) for name, value in config.items() if value not in (None, "")})
 
     @property
@@ -122,7 +129,7 @@ class Run:
 
 def page_names(root: Path = ROOT) -> tuple[str, ...]:
     """Names of all notebooks, in alphabetical order."""
-    return tuple(sorted(path.stem for path in (root / "notebooks").glob("*.ipynb")))
+    return tuple(path.stem for path in folders.visible((root / "notebooks").glob("*.ipynb")))
 
 
 def page_parts(page: str, run: Run, parameters: Mapping[str, object] | None = None) -> dict[str, str]:
@@ -139,7 +146,7 @@ def page_parts(page: str, run: Run, parameters: Mapping[str, object] | None = No
     notebook = nbformat.read(run.notebook(page), as_version=4)
     root, package = run.root, run.root / "compatlib"
     published = root / "data" / "published"
-    rows = [path for end in ("csv", "json", "npz") for path in published.glob(f"*.{end}")]
+    rows = [path for end in ("csv", "json", "npz") for path in folders.visible(published.glob(f"*.{end}"))]
     return {
         "notebook": notebook_digest(notebook),
         "parameters": _digest(run.parameters if parameters is None else dict(parameters)),
@@ -147,8 +154,8 @@ def page_parts(page: str, run: Run, parameters: Mapping[str, object] | None = No
         "profile": files_digest([run.profile_folder / f"{run.profile}.yml"], root),
         # All chapters' rows, for a page may set its own beside another's.
         "published rows": files_digest(rows, root),
-        "published models": files_digest((published / "models").rglob("*"), root),
-        "fixtures": files_digest((root / "data" / "fixtures").rglob("*"), root),
+        "published models": files_digest(folders.files(published / "models"), root),
+        "fixtures": files_digest(folders.files(root / "data" / "fixtures"), root),
         "papers' values": files_digest([root / "data" / "paper_values.csv"], root),
         "claims": files_digest([root / "book" / "claims.yml"], root),
         "data": data_state(run),
@@ -168,9 +175,10 @@ def parts_digest(parts: Mapping[str, str]) -> str:
 
 def book_digest(run: Run) -> str:
     """SHA-256 over what the HTML shows: its pages' digests, the book's sources, and the documented code."""
-    book = [path for path in (run.root / "book").rglob("*") if not {"chapters", "_build"} & set(path.parts)]
-    published = (run.root / "data" / "published").glob("*.*")
-    code = (run.root / "compatlib").rglob("*.py")
+    book = folders.files(run.root / "book")
+    book = [path for path in book if path.relative_to(run.root / "book").parts[0] not in ("chapters", "_build")]
+    published = folders.visible((run.root / "data" / "published").glob("*.*"))
+    code = [path for path in folders.files(run.root / "compatlib") if path.suffix == ".py"]
     pages = {page: page_digest(page, run) for page in page_names(run.root)}
     return _digest({"pages": pages, "files": files_digest([*book, *published, *code], run.root)})
 
@@ -193,49 +201,53 @@ def notebook_imports(notebook: nbformat.NotebookNode, package_folder: Path | Non
 
 def data_folder(root: Path = ROOT) -> Path:
     """Where data sets are looked for: $COMPATLIB_DATA, by default data/cache."""
-    return _chosen_folder("COMPATLIB_DATA", root / "data" / "cache")
+    return folders.chosen("COMPATLIB_DATA", root / "data" / "cache")
 
 
 def artifacts_folder(root: Path = ROOT) -> Path:
     """Where trained models are kept: $COMPATLIB_ARTIFACTS, by default data/cache/artifacts."""
-    return _chosen_folder("COMPATLIB_ARTIFACTS", root / "data" / "cache" / "artifacts")
+    return folders.chosen("COMPATLIB_ARTIFACTS", root / "data" / "cache" / "artifacts")
 
 
 def data_files(run: Run) -> list[Path]:
     """The files of the run's data set, in alphabetical order; none where it is embedded or was not fetched yet."""
     dataset = run.dataset or profile_dataset(run)
-    folder = data_folder(run.root) / FOLDERS.get(dataset, dataset)
-    return [path for path in files_below(folder) if path.is_file()]
+    return folders.files(data_folder(run.root) / FOLDERS.get(dataset, dataset))
 
 
 def data_state(run: Run) -> str:
     """Digest of names, sizes and times of the files of the run's data set, and of where links lead.
 
     Their contents are not read: the larger sets take minutes, and this is asked before every build. A file that was
-    only touched costs one execution too many, never a stale page. Embedded data have no files; their code is digested.
+    only touched costs one execution too many, never a stale page: beside the time that a copy may bring along counts
+    the one that the system sets whenever a file becomes another. Embedded data have no files; their code is digested.
     """
     folder, files = data_folder(run.root), []
     for path in data_files(run):
-        target = os.path.relpath(os.path.realpath(path), os.path.realpath(folder))
-        files.append((path.relative_to(folder).as_posix(), target, path.stat().st_size, path.stat().st_mtime_ns))
+        target, about = os.path.relpath(os.path.realpath(path), os.path.realpath(folder)), path.stat()
+        name = path.relative_to(folder).as_posix()
+        files.append((name, target, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
     return _digest([run.dataset or profile_dataset(run), files])
 
 
 def profile_dataset(run: Run) -> str:
-    """The data set that the profile names."""
-    return str(yaml.safe_load((run.profile_folder / f"{run.profile}.yml").read_text())["dataset"])
+    """The data set that the profile names.
+
+    Raises:
+        ValueError: it is no text: YAML reads some names as numbers, unless they are quoted.
+    """
+    path = run.profile_folder / f"{run.profile}.yml"
+    dataset = yaml.safe_load(path.read_text(encoding="utf-8"))["dataset"]
+    if not isinstance(dataset, str):
+        raise ValueError(f"{path.name} names the data set {dataset!r}, which is no text; put the name in quotes")
+    return dataset
 
 
 def files_digest(paths: Iterable[Path], root: Path) -> str:
     """SHA-256 over names and contents of those of `paths` that are files."""
-    files = sorted({path for path in paths if path.is_file() and "__pycache__" not in path.parts})
+    files = sorted({path for path in paths if path.is_file() and "__pycache__" not in path.relative_to(root).parts})
     contents = {path.relative_to(root).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
     return _digest(contents)
-
-
-def _chosen_folder(variable: str, default: Path) -> Path:
-    chosen = os.environ.get(variable)
-    return Path(chosen).expanduser().absolute() if chosen else default
 
 
 def _digest(value: object) -> str:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pandas as pd
 
-from compatlib.study.publishing.book import changed_parts, html_metadata
+from compatlib.data import folders
+from compatlib.study.publishing.book import changed_parts, html_metadata, is_fresh
 from compatlib.study.publishing.pages import page_metadata
 from compatlib.study.publishing.reporting import duration_in_words
 from compatlib.study.publishing.runs import (
     ROOT,
     Run,
     artifacts_folder,
-    book_digest,
     data_folder,
     page_names,
     profile_dataset,
@@ -54,7 +54,7 @@ def _run(folder: Path, root: Path) -> Run | None:
 
 def _pages(run: Run) -> list[str]:
     paths = [*(run.folder / "pages").glob("*.ipynb"), *(run.folder / "logs").glob("*.failed.txt")]
-    return sorted({path.name.split(".")[0] for path in paths})
+    return sorted({path.name.split(".")[0] for path in folders.visible(paths)})
 
 
 def _page_row(run: Run, page: str) -> dict[str, str]:
@@ -72,7 +72,7 @@ def _book_rows(run: Run) -> list[dict[str, str]]:
     about = html_metadata(run)
     if about is None:
         return []
-    state = "fresh" if about["digest"] == book_digest(run) else "stale"
+    state = "fresh" if is_fresh(run) else "stale"
     return [_row(run, "the book", _commit(about), _age(about["finished"]), state)]
 
 
@@ -92,6 +92,16 @@ def _age(moment: float) -> str:
 
 def main() -> int:
     """`python -m compatlib.study.publishing.status`."""
+    try:
+        report()
+    except (ValueError, OSError) as error:
+        print(error, file=sys.stderr)
+        return 2
+    return 0
+
+
+def report() -> None:
+    """Print the table and the sizes of the caches."""
     table = status()
     print(table.to_string(index=False, justify="left") if len(table) else "nothing is built; `make book` does it")
     if table["commit"].str.endswith("+").any():
@@ -103,7 +113,6 @@ def main() -> int:
     for words, folder in (("data", data), ("trained models", models)):
         shown = folder.relative_to(ROOT) if folder.is_relative_to(ROOT) else folder
         print(f"cache of {words}: {sizes[folder] / 1e6:.1f} MB in {shown}")
-    return 0
 
 
 if __name__ == "__main__":

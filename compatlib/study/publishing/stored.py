@@ -10,7 +10,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
-from compatlib.study.publishing.pages import kernel_environment
+from compatlib.study.publishing.environment import kernel_environment
 from compatlib.study.publishing.runs import ROOT, page_names
 
 # Outputs of cells with this tag are about one execution (time, commit), and are not stored.
@@ -22,8 +22,11 @@ def refresh(path: Path) -> None:
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed; the notebook is left as it was.
+        ValueError: the notebook was changed while it was executed; it is left as it is.
     """
-    notebook = nbformat.read(path, as_version=4)
+    path = path.resolve()  # a link stays one
+    before = path.read_bytes()
+    notebook = nbformat.reads(before.decode("utf-8"), as_version=4)
     with tempfile.TemporaryDirectory() as scratch, kernel_environment(Path(scratch), {}):
         NotebookClient(
             notebook,
@@ -34,6 +37,8 @@ def refresh(path: Path) -> None:
             resources={"metadata": {"path": str(path.parent)}},
         ).execute()
     clean(notebook)
+    if path.read_bytes() != before:
+        raise ValueError(f"{path} was changed while it was executed, and is left as it is; execute it again")
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     nbformat.write(notebook, temporary)
     os.replace(temporary, path)
@@ -65,7 +70,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"there is no notebook {name!r}; there are {', '.join(page_names())}", file=sys.stderr)
             return 2
         print(f"notebooks/{name}.ipynb", flush=True)
-        refresh(ROOT / "notebooks" / f"{name}.ipynb")
+        try:
+            refresh(ROOT / "notebooks" / f"{name}.ipynb")
+        except (ValueError, OSError) as error:
+            print(error, file=sys.stderr)
+            return 1
     return 0
 
 

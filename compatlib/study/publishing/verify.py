@@ -162,7 +162,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             found = trained_again(chosen.chapter, chosen.profile, chosen.seed)
         else:
             found = verify(chosen.chapter, chosen.profile, chosen.seed, everything=chosen.all)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         print(error, file=sys.stderr)
         return 2
     report(found)

@@ -1,6 +1,7 @@
 """What `make book` and `make page` do: prepare a run, let Snakemake work, say what came of it."""
 
 import argparse
+import glob
 import os
 import shutil
 import sys
@@ -9,9 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from compatlib.study.publishing import processes
-from compatlib.study.publishing.book import changed_parts, html_metadata
+from compatlib.study.publishing.book import BookError, changed_parts, check_contents, is_fresh
 from compatlib.study.publishing.reporting import duration_in_words
-from compatlib.study.publishing.runs import FOLDERS, Run, book_digest, data_files, page_names, profile_dataset
+from compatlib.study.publishing.runs import FOLDERS, Run, data_files, page_names, profile_dataset
 
 
 def build(run: Run, target: Path, pages: Sequence[str], *, cores: int | None = None, executor: str = "") -> int:
@@ -40,7 +41,7 @@ def build(run: Run, target: Path, pages: Sequence[str], *, cores: int | None = N
         status = processes.run_group(command, folder=run.root, environment=environment, lock=lock)
     for failure in failures:
         if failure.is_file():
-            print(f"\n{failure.read_text()}", file=sys.stderr)
+            print(f"\n{failure.read_text(encoding='utf-8')}", file=sys.stderr)
     return status
 
 
@@ -66,17 +67,35 @@ def withdraw_stale(run: Run, pages: Sequence[str]) -> None:
     for page in pages:
         if changed_parts(page, run) != ():  # None: no page there, or one that cannot be read
             run.page(page).unlink(missing_ok=True)
-    about = html_metadata(run)
-    if run.html.parent.is_dir() and (about is None or about["digest"] != book_digest(run)):
+    if run.html.parent.is_dir() and not is_fresh(run):
         shutil.rmtree(run.html.parent)
 
 
 def _snakemake_command(run: Run, target: Path, cores: int | None, executor: str) -> list[str]:
     command = [sys.executable, "-m", "snakemake", str(target.relative_to(run.root))]
     command += ["--snakefile", str(run.root / "Snakefile"), "--directory", str(run.root)]
-    command += ["--workflow-profile", str(run.root / "executors" / "common"), "--cores", str(cores or "all")]
-    command += ["--profile", str(Path(executor).resolve())] if executor else []
-    return [*command, "--config", *(f"{name}={value}" for name, value in run.parameters.items())]
+    command += ["--workflow-profile", "executors/common", "--cores", str(cores or "all")]
+    command += ["--profile", _profile_folder(executor, run)] if executor else []
+    # Snakemake would take a name such as 007 or 1e3 for a number, and strips quotes.
+    return [*command, "--config", *(f"{name}=!!str {value}" for name, value in run.parameters.items() if value)]
+
+
+def _profile_folder(executor: str, run: Run) -> str:
+    """Where an executor profile is, seen from the repository: Snakemake takes a bracket in its path for a pattern.
+
+    Raises:
+        ValueError: there is none, or it can be reached by such a path alone, or the repository by one that Snakemake's
+            plug-in for queues cannot quote.
+    """
+    folder = Path(executor).resolve()
+    path = os.path.relpath(folder, run.root)
+    if not folder.is_dir():
+        raise ValueError(f"there is no executor profile {executor!r}; name its folder, such as executors/slurm")
+    if glob.escape(path) != path:
+        raise ValueError(f"the path of the executor profile, {path}, holds one of *?[; put the folder elsewhere")
+    if set(str(run.root)) & set('"$`\\'):
+        raise ValueError(f'the path {run.root} holds one of "$`\\, which no job of a queue bears; move the checkout')
+    return path
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -94,7 +113,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     chosen = vars(parser.parse_args(arguments))
     try:
         return _obey(chosen)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError, BookError) as error:  # OSError: such as a checkout that cannot be written to
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
@@ -106,6 +125,8 @@ def _obey(chosen: dict) -> int:
     pages = page_names() if chosen["command"] == "book" else (chosen["name"],)
     for page in pages:
         run.notebook(page)
+    if chosen["command"] == "book":
+        check_contents(run.root)
     target = run.html if chosen["command"] == "book" else run.page(chosen["name"])
     fetch_data(run)
     start = time.monotonic()

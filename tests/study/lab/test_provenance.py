@@ -62,6 +62,35 @@ def test_folder_without_a_repository_is_unknown(committed):
     assert source_commit(inner) == ("unknown", False)
 
 
+def test_folder_whose_repository_is_damaged_is_not_taken_for_the_one_around_it(committed):
+    inner = committed / "checkout"
+    (inner / ".git").mkdir(parents=True)
+    assert source_commit(inner) == ("unknown", False)
+
+
+def test_commit_is_this_checkouts_whatever_gits_variables_and_settings_say(committed, tmp_path_factory, monkeypatch):
+    """In a commit's hook they name the repository that is committed to."""
+    other = tmp_path_factory.mktemp("other")
+    git(other, "init", "--quiet")
+    git(other, "commit", "--quiet", "--allow-empty", "-m", "Other")
+    before = source_commit(committed)
+    monkeypatch.setenv("HOME", str(other))
+    (other / ".gitconfig").write_text("[status]\n    showUntrackedFiles = no\n")
+    values = {"GIT_DIR": other / ".git", "GIT_WORK_TREE": other, "GIT_INDEX_FILE": other / "index"}
+    for name, value in values.items():
+        monkeypatch.setenv(name, str(value))
+    assert source_commit(committed) == before
+    (committed / "another").write_text("2")
+    assert source_commit(committed) == (before[0], True)
+
+
+def test_duration_does_not_follow_a_clock_that_is_set(monkeypatch):
+    before = float(provenance(Settings()).rows["duration"].removesuffix(" s"))
+    real = module.time.time
+    monkeypatch.setattr(module.time, "time", lambda: real() - 86_400)
+    assert before <= float(provenance(Settings()).rows["duration"].removesuffix(" s")) < before + 3_600
+
+
 def test_machine_without_git_is_unknown(committed, monkeypatch):
     monkeypatch.setenv("PATH", str(committed))
     assert source_commit(committed) == ("unknown", False)

@@ -1,12 +1,13 @@
 """Only fresh pages of one run reach the book."""
 
 import json
+import os
 
 import nbformat
 import pytest
 
 from compatlib.study.publishing import book
-from compatlib.study.publishing.book import BookError, build_html, changed_parts, html_metadata
+from compatlib.study.publishing.book import BookError, build_html, changed_parts, html_metadata, is_fresh
 from compatlib.study.publishing.runs import Run, book_digest, page_parts
 
 
@@ -52,6 +53,21 @@ def test_fresh_pages_make_a_book_that_knows_what_it_is_from(whole, no_sphinx):
     build_html(whole)
     assert set(json.loads(whole.html.read_text())) == {"first", "second"}
     assert html_metadata(whole)["digest"] == book_digest(whole)
+
+
+def test_book_is_of_these_very_pages_whatever_their_times(whole, make_page, no_sphinx):
+    build_html(whole)
+    for when in (0, 1e10):
+        for path in (whole.page("first"), whole.html):
+            os.utime(path, (when, when))
+        assert is_fresh(whole)
+    make_page(whole, "first", "other words")  # executed again, from the same sources
+    assert changed_parts("first", whole) == ()
+    assert not is_fresh(whole)
+    build_html(whole)
+    assert is_fresh(whole)
+    whole.page("first").unlink()
+    assert not is_fresh(whole)
 
 
 def test_page_that_was_not_executed_is_refused(whole, no_sphinx):

@@ -62,6 +62,81 @@ def test_absent_notebook_is_refused(tmp_path):
         execute(tmp_path / "absent.ipynb", tmp_path / "out.ipynb", {})
 
 
+def spelled(path: Path, way: str) -> Path:
+    """Another way to the same file."""
+    other = path.with_name("other.ipynb")
+    if way == "link":
+        other.symlink_to(path.name)
+    elif way == "hard link":
+        os.link(path, other)
+    elif way == "by a linked folder":
+        path.with_name("folder").symlink_to(".")
+        return path.with_name("folder") / path.name
+    return {"itself": path, "spelled otherwise": path.parent / "x" / ".." / path.name}.get(way, other)
+
+
+@pytest.mark.parametrize("role", ["output", "log"])
+@pytest.mark.parametrize("way", ["itself", "spelled otherwise", "link", "hard link", "by a linked folder"])
+def test_notebook_is_never_written_over(tmp_path, notebook, way, role):
+    source = notebook(tmp_path / "page.ipynb", "print(1)")
+    before = source.read_bytes()
+    places = {"output": tmp_path / "out.ipynb", "log": tmp_path / "log.ipynb"} | {role: spelled(source, way)}
+    left = sorted(tmp_path.rglob("*"))
+    with pytest.raises(ValueError, match=f"the {role} .* would take the place of a notebook"):
+        execute(source, places["output"], {}, places["log"])
+    assert source.read_bytes() == before
+    assert sorted(tmp_path.rglob("*")) == left
+
+
+def test_another_notebook_of_the_project_is_not_written_over_either(tmp_path, monkeypatch, notebook):
+    monkeypatch.setattr(pages, "ROOT", tmp_path)
+    source, other = (notebook(tmp_path / "notebooks" / f"{name}.ipynb", "print(1)") for name in ("page", "other"))
+    before = other.read_bytes()
+    for places in ((other, tmp_path / "log.ipynb"), (tmp_path / "out.ipynb", other)):
+        with pytest.raises(ValueError, match=r"`make notebooks` stores outputs in the project's own"):
+            execute(source, places[0], {}, places[1])
+    assert other.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("output", "log", "words"),
+    [
+        ("out.ipynb", "out.ipynb", "is named as the output and as the log; name two files"),
+        ("out.ipynb", "x/../out.ipynb", "is named as the output and as the log; name two files"),
+        ("folder.ipynb", "log.ipynb", r"the output .*folder\.ipynb is a folder; name a file \*\.ipynb"),
+        ("rows.csv", "log.ipynb", r"the output .*rows\.csv is no notebook; name a file \*\.ipynb"),
+        ("out.ipynb", "rows.csv", r"the log .*rows\.csv is no notebook; name a file \*\.ipynb"),
+    ],
+)
+def test_place_that_no_page_can_be_written_to_is_refused(tmp_path, notebook, output, log, words):
+    source = notebook(tmp_path / "page.ipynb", "print(1)")
+    (tmp_path / "folder.ipynb").mkdir()
+    (tmp_path / "rows.csv").write_text("rows")
+    with pytest.raises(ValueError, match=words):
+        execute(source, tmp_path / output, {}, tmp_path / log)
+    assert (tmp_path / "rows.csv").read_text() == "rows"
+
+
+def test_command_line_tells_of_a_folder_that_cannot_be_written_to(tmp_path, capsys, notebook):
+    source = notebook(tmp_path / "page.ipynb", "print(1)")
+    (tmp_path / "file").touch()
+    command = ["execute", "--notebook", str(source), "--output", str(tmp_path / "file" / "out.ipynb")]
+    assert pages.main(command) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_page_draws_as_ever_whatever_the_shell_draws_with(tmp_path, monkeypatch, notebook):
+    """And whatever file of matplotlib's settings lies beside the notebook."""
+    (tmp_path / "matplotlibrc").write_text("axes.titlepad: 50\nsavefig.pad_inches: 3\n")
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    draw = "from compatlib.study.lab.figures import style\nfigure, _ = style.panels(1, (1, 1))\nstyle.finished(figure)"
+    told = "import matplotlib\nprint(matplotlib.rcParams['axes.titlepad'], matplotlib.rcParams['savefig.pad_inches'])"
+    execute(notebook(tmp_path / "page.ipynb", draw, told), tmp_path / "out.ipynb", {})
+    drawn = nbformat.read(tmp_path / "out.ipynb", as_version=4).cells[-2]
+    assert "image/png" in drawn.outputs[0].data
+    assert printed(tmp_path / "out.ipynb") == "6.0 0.1\n"
+
+
 def test_failing_cell_is_named_and_kept_and_no_page_is_left(tmp_path, notebook):
     source = notebook(tmp_path / "page.ipynb", "print('so far')", "rows = {}\nrows['mAP']", "print('never')")
     output, log = tmp_path / "out.ipynb", tmp_path / "logs" / "page.ipynb"
@@ -80,6 +155,20 @@ def test_failing_cell_is_named_and_kept_and_no_page_is_left(tmp_path, notebook):
         output.ename for cell in kept.cells for output in cell.get("outputs", []) if "ename" in output
     ]
     assert printed(log) == "so far\n"
+
+
+def test_page_that_is_being_executed_is_waited_for_and_this_is_told(tmp_path, capsys, monkeypatch, notebook):
+    waits = []
+    monkeypatch.setattr(pages.processes.fcntl, "flock", lambda file, how: waits.append(how) or refuse(len(waits)))
+    execute(notebook(tmp_path / "page.ipynb"), tmp_path / "out.ipynb", {})
+    told = capsys.readouterr().err
+    assert told.startswith("page page is being executed by another process; waiting for its end\n")
+    assert len(waits) == 2
+
+
+def refuse(attempt: int) -> None:
+    if attempt == 1:
+        raise BlockingIOError
 
 
 def test_success_takes_the_earlier_failure_away(tmp_path, notebook):

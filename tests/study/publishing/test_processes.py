@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from compatlib.study.publishing import processes
-from compatlib.study.publishing.processes import build_mark, only_build, run_group
+from compatlib.study.publishing.processes import build_mark, only_build, run_group, start_of
 
 PATIENCE = 60
 
@@ -111,8 +111,7 @@ WATCH = (
 
 def test_page_stops_with_its_build():
     build = start("import time\ntime.sleep(600)")
-    mark = build_mark().split(":")
-    mark = f"{mark[0]}:{build.pid}:{psutil.Process(build.pid).create_time()}"
+    mark = f"{processes.socket.gethostname()}:{build.pid}:{start_of(build.pid)}"
     page = start(WATCH + "time.sleep(600)", COMPATLIB_BUILD=mark)
     assert page.stdout.readline() == "on\n"
     assert page.poll() is None
@@ -132,5 +131,20 @@ def test_page_without_a_build_on_this_machine_goes_on(mark):
 def test_mark_names_this_very_process():
     host, number, begun = build_mark().split(":")
     assert (host, int(number)) == (processes.socket.gethostname(), os.getpid())
-    assert processes._is_alive(int(number), float(begun))
-    assert not processes._is_alive(int(number), float(begun) - 1_000)
+    assert processes._is_alive(int(number), begun)
+    assert not processes._is_alive(int(number), f"{begun}0")
+
+
+def test_mark_stays_the_same_when_the_clock_is_set(monkeypatch):
+    """psutil counts from the time of day at which the machine was started, and that changes with the clock."""
+    mark, real = build_mark(), psutil.Process.create_time
+    monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3_600)
+    assert build_mark() == mark
+    assert len({start_of(process) for process in (os.getpid(), os.getppid())}) == 2
+
+
+def test_number_of_no_process_is_not_alive():
+    ended = subprocess.Popen(["true"])
+    begun = start_of(ended.pid)
+    ended.wait()
+    assert not processes._is_alive(ended.pid, begun)

@@ -1,11 +1,13 @@
 """The archive: whole in itself, and the same from the same book."""
 
+import json
 import zipfile
 
 import pytest
 
+from compatlib.study.publishing import book
 from compatlib.study.publishing.publish import archive, publish, remote_loads
-from compatlib.study.publishing.runs import Run, book_digest
+from compatlib.study.publishing.runs import Run
 
 
 @pytest.fixture
@@ -67,7 +69,7 @@ def test_only_a_fresh_book_is_published(repository, html):
         publish(run)
     run.folder.mkdir(parents=True)
     html.rename(run.html.parent)
-    (run.html.parent / "build.json").write_text(f'{{"digest": "{book_digest(run)}"}}')
+    (run.html.parent / "build.json").write_text(json.dumps(book._made_from(run)))
     assert publish(run) == repository / "build" / "compatlib-book-smoke.zip"
     (repository / "book" / "intro.md").write_text("# Another\n")
     with pytest.raises(ValueError, match="no fresh book"):

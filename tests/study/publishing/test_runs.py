@@ -1,6 +1,7 @@
 """Runs, and what makes a page fresh."""
 
 import os
+import re
 
 import nbformat
 import pytest
@@ -16,6 +17,7 @@ from compatlib.study.publishing.runs import (
     page_digest,
     page_names,
     page_parts,
+    profile_dataset,
 )
 
 
@@ -58,7 +60,7 @@ def test_a_folder_of_images_is_a_data_set_by_its_plain_name(repository):
     assert Run("smoke", "my-images.v2", "0", repository).name == "smoke_my-images.v2_seeds-0"
 
 
-@pytest.mark.parametrize("dataset", ["../x", "a b", "x'y", "..", ".hidden"])
+@pytest.mark.parametrize("dataset", ["../x", "a b", "x'y", "..", ".hidden", "seeds-1", "mine_seeds-0-1"])
 def test_name_that_is_no_folder_is_refused_as_data_set(repository, dataset):
     with pytest.raises(ValueError, match="is no name of a data set"):
         Run("smoke", dataset, root=repository)
@@ -68,8 +70,45 @@ def test_configuration_of_snakemake_is_read(repository):
     """Snakemake reads `seeds=0` as a number and `dataset=` as nothing."""
     run = Run.from_config({"profile": "smoke", "dataset": None, "seeds": 0}, repository)
     assert run == Run("smoke", "", "0", repository)
+    assert Run.from_config({"dataset": "007", "seeds": "007,1"}, repository) == Run("laptop", "007", "7,1", repository)
     with pytest.raises(ValueError, match="unknown configuration seed; valid are"):
         Run.from_config({"seed": 1}, repository)
+
+
+@pytest.mark.parametrize("value", [7, 0, 1e3, True, False, ["007"]])
+def test_name_that_was_read_as_a_number_is_refused(repository, value):
+    with pytest.raises(
+        ValueError, match=re.escape(f"dataset was read as {value!r}, which is no name; write dataset='!!")
+    ):
+        Run.from_config({"dataset": value}, repository)
+
+
+@pytest.mark.parametrize(("written", "read"), [("on", True), ("007", 7), ("null", None), ("1.0e+3", 1000.0)])
+def test_data_set_that_a_profile_names_as_a_number_is_refused(run, written, read):
+    path = run.root / "compatlib" / "study" / "profiles" / "smoke.yml"
+    path.write_text(f"dataset: {written}\n")
+    with pytest.raises(
+        ValueError, match=rf"smoke\.yml names the data set {read!r}, which is no text; put the name in q"
+    ):
+        page_parts("first", run)
+    path.write_text(f"dataset: '{written}'\n")
+    assert profile_dataset(run) == written
+
+
+def test_what_systems_and_editors_leave_is_no_page_no_profile_and_makes_nothing_stale(run):
+    before, whole = page_digest("first", run), book_digest(run)
+    leave = ["notebooks/._first", "notebooks/.DS_Store", "compatlib/study/profiles/._smoke", "data/published/._a"]
+    leave += ["data/fixtures/.DS_Store", "data/published/models/._a", "book/.DS_Store", "compatlib/._example"]
+    for end in (".ipynb", ".yml", ".csv", ".py", ".safetensors", ""):
+        for name in leave:
+            (run.root / f"{name}{end}").parent.mkdir(parents=True, exist_ok=True)
+            (run.root / f"{name}{end}").write_bytes(b"\0\5\x16\7")
+    (run.root / "compatlib" / ".#example.py").symlink_to("user@host.1")
+    (run.root / "notebooks" / "first.ipynb~").write_text("{")
+    assert page_names(run.root) == ("first", "second")
+    assert (page_digest("first", run), book_digest(run)) == (before, whole)
+    with pytest.raises(ValueError, match=r"the profiles are laptop, smoke$"):
+        Run("._smoke", root=run.root)
 
 
 def test_unknown_page_is_refused_with_the_valid_ones(run):
@@ -200,6 +239,30 @@ def test_data_behind_links_count(repository, tmp_path, monkeypatch, linked):
     assert len(set(states)) == 3
 
 
+def test_change_of_data_is_noticed_however_they_are_reached(run, tmp_path):
+    """By a link to a file or a folder, and where a copy brings along size and time of the file before it."""
+    store = tmp_path / "store" / "cat"
+    store.mkdir(parents=True)
+    (store / "0.png").write_bytes(b"0")
+    other, root = Run("smoke", "faces", root=run.root), data_folder(run.root) / "faces"
+    (root / "train").mkdir(parents=True)
+    (root / "train" / "cat").symlink_to(store)
+    (root / "labels.csv").symlink_to(tmp_path / "store" / "labels.csv")
+    states = [data_state(other)]
+    (tmp_path / "store" / "labels.csv").write_text("a")
+    states.append(data_state(other))
+    (store / "1.png").write_bytes(b"1")
+    states.append(data_state(other))
+    (tmp_path / "copy.png").write_bytes(b"2")
+    time = (store / "1.png").stat().st_mtime_ns
+    os.utime(tmp_path / "copy.png", ns=(time, time))
+    os.replace(tmp_path / "copy.png", store / "1.png")
+    states.append(data_state(other))
+    assert (store / "1.png").stat().st_mtime_ns == time
+    assert len(set(states)) == len(states)
+    assert data_state(other) == states[-1]
+
+
 def test_data_are_looked_for_where_the_variable_says(run, tmp_path, monkeypatch):
     monkeypatch.setenv("COMPATLIB_DATA", str(tmp_path))
     assert data_folder(run.root) == tmp_path
@@ -233,6 +296,18 @@ def test_book_depends_on_its_sources_the_code_it_documents_and_its_pages(run, pa
     file = run.root / path
     file.write_text(file.read_text().replace("value", "values").replace("A book", "B").replace("title: C", "title: D"))
     assert book_digest(run) != before
+
+
+@pytest.mark.parametrize("name", ["_build", "chapters", "__pycache__", ".hidden", "build", "a[b]"])
+def test_folders_above_the_repository_mean_nothing(run, tmp_path, name):
+    """The same files below a folder of such a name are the same book."""
+    moved = tmp_path / name / "repository"
+    moved.parent.mkdir()
+    before = book_digest(run)
+    run.root.rename(moved)
+    assert book_digest(Run("smoke", root=moved)) == before
+    (moved / "book" / "intro.md").write_text("# Another\n")
+    assert book_digest(Run("smoke", root=moved)) != before
 
 
 def test_book_does_not_depend_on_what_builds_write(run):

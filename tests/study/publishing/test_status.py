@@ -6,7 +6,8 @@ import time
 import nbformat
 import pytest
 
-from compatlib.study.publishing.runs import ROOT, Run, book_digest, page_parts
+from compatlib.study.publishing import book
+from compatlib.study.publishing.runs import ROOT, Run, page_parts
 from compatlib.study.publishing.status import COLUMNS, folder_size, main, status
 
 
@@ -20,7 +21,7 @@ def make_page(run, page, age=0.0, dirty=False):
 
 def make_book(run):
     run.html.parent.mkdir(parents=True)
-    about = {"digest": book_digest(run), "commit": "0123456789ab", "dirty": False, "finished": time.time()}
+    about = {"commit": "0123456789ab", "dirty": False, "finished": time.time()} | book._made_from(run)
     (run.html.parent / "build.json").write_text(json.dumps(about))
 
 

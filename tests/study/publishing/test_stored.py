@@ -36,6 +36,23 @@ def test_failing_notebook_is_left_as_it_was(tmp_path, write_notebook):
     assert [other.name for other in tmp_path.iterdir()] == ["page.ipynb"]
 
 
+def test_notebook_that_is_changed_meanwhile_is_left_as_it_is(tmp_path, write_notebook):
+    """A reader saves it in the middle: that is not lost."""
+    path = write_notebook(tmp_path / "page.ipynb", "with open('page.ipynb', 'a') as file:\n    file.write(' ')")
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"page\.ipynb was changed while it was executed, and is left as it is"):
+        refresh(path)
+    assert path.read_bytes() == before + b" "
+
+
+def test_link_to_a_notebook_stays_one(tmp_path, write_notebook):
+    path, link = write_notebook(tmp_path / "page.ipynb", "1 + 1"), tmp_path / "link.ipynb"
+    link.symlink_to(path.name)
+    refresh(link)
+    assert link.is_symlink()
+    assert nbformat.read(path, as_version=4).cells[-1].outputs[0].data["text/plain"] == "2"
+
+
 def test_cleaning_keeps_tags_and_alternative_texts(tmp_path, write_notebook):
     notebook = nbformat.read(write_notebook(tmp_path / "page.ipynb", "1"), as_version=4)
     kept = {"tags": ["nbval-ignore-output"], "mystnb": {"image": {"alt": "A line"}}}

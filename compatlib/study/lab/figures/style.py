@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import matplotlib
 import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
@@ -36,7 +37,8 @@ def finished(figure: Figure, *, legend: int = 0) -> Figure:
 
 
 def apply() -> None:
-    """Set seaborn's and matplotlib's defaults for the study's figures."""
+    """Set seaborn's and matplotlib's defaults for the study's figures, whatever file of settings lies in reach."""
+    matplotlib.rcdefaults()
     sns.set_theme(context="notebook", style="whitegrid", palette=list(COLOURS))
     plt.rcParams.update(
         {
