@@ -22,9 +22,11 @@ WITHOUT_NUMBERS = {
     "images that are read: their digest stands in every key": (
         "compatlib.data.sources",
         "compatlib.data.folders",
+        "compatlib.data.image_folders",
         "compatlib.data.decoding",
         "compatlib.data.features",
         "compatlib.data.glyphs",
+        "compatlib.data.glyph_characters",
         "compatlib.data.glyph_identities",
         "compatlib.data.glyph_nuisances",
     ),
