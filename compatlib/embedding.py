@@ -1,10 +1,10 @@
 """Images → embeddings: in memory, or for a gallery into a memory-mapped file that an interrupted run completes."""
 
+import io
 import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
-from operator import index
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from compatlib.data.images import Images, InMemory, batches
 from compatlib.evaluation import checks
+from compatlib.files import alone, naming, replacing
 from compatlib.training import PRECISIONS, one_device
 
 Report = Callable[[float, str], None]
@@ -54,7 +55,7 @@ def embed(
     fabric = one_device(precision)
     fabric.to_device(backbone)
     parts, order = [], torch.arange(len(images))
-    with _evaluating(backbone), torch.inference_mode(), fabric.autocast():
+    with evaluating(backbone), torch.inference_mode(), fabric.autocast():
         for inputs, _, indices in batches(images, order, batch_size, workers):
             parts.append(backbone(fabric.to_device(inputs)).float().cpu())
             if report is not None:
@@ -114,53 +115,88 @@ def write_blocks(
 
     While it is unfinished the file is called `<path>.part`, beside a `<path>.part.json` that tells how many rows are
     on disk; both are renamed or removed at the end, so that `path` is always whole. The rows of an unfinished file that
-    are on record are trusted; without a readable record it is begun anew. Memory: one block.
+    are on record are trusted; without a readable record it is begun anew. Who wants a file that another process is
+    writing waits for it, and says so in the log. Memory: one block.
 
     Raises:
         ValueError: an unknown dtype, nothing to write, a block below 1 or of another shape, an identity that JSON
-            cannot hold, a file of another identity, or rows that could not be told from nothing once they are stored:
-            not finite in that type (float16 ends at 65504), all zeros, or nothing but numbers below the type's normal
-            range (6.1e-5 in float16), which have few digits left.
+            cannot hold, a file of another identity, which is left as it is, or rows that could not be told from nothing
+            once they are stored: not finite in that type (float16 ends at 65504), all zeros, or nothing but numbers
+            below the type's normal range (6.1e-5 in float16), which have few digits left.
+        OSError: the file cannot be written, as on a full disk; the rows on record are kept.
     """
     path, dtype, block = Path(path), _name(dtype), checks.whole_number(block, "block", 1)
     if dtype not in DTYPES:
         raise ValueError(f"unknown dtype {dtype!r}; choose float32 or float16")
-    shape = tuple(map(index, shape))
-    if min(shape) < 1:
-        raise ValueError(f"needs a shape of 1 or more, got {shape}")
+    shape = tuple(checks.whole_number(size, "a size of the shape", 1) for size in shape)
     about = _as_json({"identity": identity, "shape": shape, "dtype": dtype})
     described = path.with_name(path.name + ".json")
-    if path.exists():
-        _check_identity(path, described, about)
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    part, progress = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    done = 0
-    if part.exists() and _read_json(progress):
-        done = _check_identity(part, progress, about)["rows"]
-    else:
-        progress.unlink(missing_ok=True)  # it told of a part that is gone, or nothing
-    mode = "r+" if done else "w+"
-    rows = np.lib.format.open_memmap(part, mode, np.dtype(dtype), shape)
-    for first in range(done, shape[0], block):
-        last = min(first + block, shape[0])
-        computed = checks.as_array(compute(first, last), "the block")
-        if computed.shape != (last - first, shape[1]):
-            raise ValueError(f"block {first}…{last} has shape {computed.shape} instead of {(last - first, shape[1])}")
-        rows[first:last] = _storable(computed, dtype, first, path)
-        rows.flush()
-        _write_json(progress, about | {"rows": last})
-        if report is not None:
-            report(last / shape[0], f"{last:,} of {shape[0]:,} rows")
-    del rows
-    _write_json(described, about)
-    os.replace(part, path)
-    progress.unlink(missing_ok=True)
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path.with_name(f".{path.name}.lock"), f"writes {path}"):
+            if not path.exists():  # the other one may have ended meanwhile
+                _fill(path, about, compute, block, report)
+    _check_identity(path, _read_json(described), about)
     return np.load(path, mmap_mode="r", allow_pickle=False)
 
 
+def _fill(
+    path: Path, about: Mapping[str, Any], compute: Callable[[int, int], np.ndarray], block: int, report: Report | None
+) -> None:
+    """Write, or go on to write, what is not there yet, and give it its name."""
+    part, progress = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
+    (count, size), dtype, header = about["shape"], about["dtype"], _header(about)
+    found, is_ours = _read_json(progress), part.exists() and _begins_with(part, header)
+    if part.exists() and (found or not is_ours):
+        _check_identity(part, found, about)
+    done = found["rows"] if is_ours and found else 0
+    if not done:  # what is on record, if anything, tells of a part that is gone
+        _write_json(progress, about | {"rows": done})
+    # By file, not by memory map: where the disk is full, a map kills the process without a word.
+    with open(part, "r+b" if part.exists() else "w+b", buffering=0) as file:
+        file.write(header)
+        row_bytes = size * np.dtype(dtype).itemsize
+        done = min(done, (os.fstat(file.fileno()).st_size - len(header)) // row_bytes)
+        for first in range(done, count, block):
+            last = min(first + block, count)
+            computed = checks.as_array(compute(first, last), "the block")
+            if computed.shape != (last - first, size):
+                raise ValueError(f"block {first}…{last} has shape {computed.shape} instead of {(last - first, size)}")
+            rows = _storable(computed, dtype, first, path)
+            with naming(part, f"its first {first:,} rows of {count:,} are kept: make room and run it again"):
+                _write_at(file, len(header) + first * row_bytes, np.ascontiguousarray(rows))
+                _write_json(progress, about | {"rows": last})
+            if report is not None:
+                report(last / count, f"{last:,} of {count:,} rows")
+    _write_json(path.with_name(path.name + ".json"), about)
+    os.replace(part, path)
+    progress.unlink(missing_ok=True)
+
+
+def _header(about: Mapping[str, Any]) -> bytes:
+    """The first bytes of the `.npy` file."""
+    header = io.BytesIO()
+    values = {"descr": np.dtype(about["dtype"]).str, "fortran_order": False, "shape": tuple(about["shape"])}
+    np.lib.format.write_array_header_1_0(header, values)
+    return header.getvalue()
+
+
+def _begins_with(path: Path, header: bytes) -> bool:
+    with open(path, "rb") as file:
+        return file.read(len(header)) == header
+
+
+def _write_at(file: io.FileIO, place: int, rows: np.ndarray) -> None:
+    """Bytes at a place of a file, and all the way to the disk."""
+    file.seek(place)
+    left = memoryview(rows).cast("B")
+    while left:
+        left = left[file.write(left) :]
+    os.fsync(file)
+
+
 @contextmanager
-def _evaluating(module: nn.Module):
+def evaluating(module: nn.Module):
     """Eval mode for a while; every part's own mode comes back."""
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
@@ -218,11 +254,12 @@ def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
         raise ValueError(f"{content} cannot be kept as JSON ({error}); give texts, finite numbers and lists") from error
 
 
-def _check_identity(path: Path, described: Path, about: Mapping[str, Any]) -> dict[str, Any]:
-    found = _read_json(described)
+def _check_identity(path: Path, found: Mapping[str, Any], about: Mapping[str, Any]) -> None:
     if any(found.get(name) != value for name, value in about.items()):
-        raise ValueError(f"{path} holds other embeddings ({found or 'undescribed'}) than {dict(about)}; delete it")
-    return found
+        raise ValueError(
+            f"{path} holds other embeddings ({found or 'undescribed'}) than {dict(about)}; give another path, or "
+            "delete it"
+        )
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -235,6 +272,5 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(json.dumps(content))
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content))

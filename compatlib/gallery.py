@@ -6,7 +6,8 @@ interrupted upgrade goes on where it stopped.
 
 import copy
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.fusion import fuse_linear_bn_weights
 
-from compatlib.embedding import Report, refuse_rows, write_blocks
+from compatlib.embedding import Report, evaluating, refuse_rows, write_blocks
 from compatlib.evaluation import checks
-from compatlib.training import one_device
+from compatlib.training import check_values, one_device
 
 
 def upgrade_gallery(
@@ -56,7 +57,9 @@ def upgrade_gallery(
 
     Raises:
         ValueError: arrays that are not (N, d) floats of equal length, values that are not finite in float32, an old
-            embedding of zeros alone, and as `embedding.write_blocks`, which refuses such results too.
+            embedding of zeros alone, weights without values or of another type than float32 that do not take the
+            vectors, and as `embedding.write_blocks`, which refuses such results too.
+        OSError: as `embedding.write_blocks`.
     """
     old, side = checks.as_array(old, "old"), None if side is None else checks.as_array(side, "side")
     for name, vectors in (("old", old), ("side", side)):
@@ -79,11 +82,28 @@ def upgrade_gallery(
     def compute(first: int, last: int) -> np.ndarray:
         rows = part(old, "old", first, last)
         beside = rows.clone() if side is None else part(side, "side", first, last)
-        with torch.inference_mode():
+        # Its own parts are in eval mode too: a forward that was put in place of another may call them, not the copy's.
+        with torch.inference_mode(), evaluating(transformation), _telling_types(transformation):
             return ready(rows, beside).float().cpu().numpy()
 
     shape = (len(old), transformation.dim)
     return write_blocks(path, shape, compute, identity=identity, dtype=dtype, block=block, report=report)
+
+
+@contextmanager
+def _telling_types(transformation: nn.Module) -> Iterator[None]:
+    """Name the weights whose type may be why vectors are not taken."""
+    try:
+        yield
+    except RuntimeError as error:
+        weights = transformation.named_parameters()
+        others = [f"{name} ({each.dtype})" for name, each in weights if each.dtype != torch.float32]
+        if not others:
+            raise
+        raise ValueError(
+            f"the transformation does not take float32 vectors ({error}), and {others[0]} is of another type: call "
+            "its .float() before"
+        ) from error
 
 
 def joined(module: nn.Module) -> nn.Module:
@@ -93,8 +113,17 @@ def joined(module: nn.Module) -> nn.Module:
     saves a block of the widest layer. It gives what `module.eval()` gives, to float32 accuracy; anything else, such as
     a layer with hooks, of parametrised weights or of a class of its own, is called as it is. Names and weights stay.
     The module is left as it is.
+
+    Raises:
+        ValueError: weights that have no values yet, by their name.
     """
-    ready = copy.deepcopy(module).eval().requires_grad_(False)
+    check_values(module)
+    # What was computed from weights, as by `torch.nn.utils.prune`, has a history, which cannot be copied.
+    attributes = [value for part in module.modules() for value in vars(part).values()]
+    values = {id(each): each.detach().clone() for each in attributes if isinstance(each, Tensor) and not each.is_leaf}
+    ready = copy.deepcopy(module, values).eval()
+    for parameter in ready.parameters():
+        parameter.requires_grad_(False)
     for part in ready.modules():
         if type(part) is nn.Sequential:
             part.__class__ = _Joined
@@ -122,7 +151,8 @@ class _Joined(nn.Sequential):
 def _can_join(linear: nn.Module, norm: nn.Module, inputs: Any) -> bool:
     """Whether the second scales and moves every output of the first by fixed numbers: of vectors, not of sequences."""
     is_pair = _is_plain(linear, nn.Linear) and _is_plain(norm, nn.BatchNorm1d)
-    return is_pair and not norm.training and norm.running_mean is not None and inputs.ndim == 2
+    has_statistics = is_pair and norm.running_mean is not None and norm.running_var is not None
+    return has_statistics and not norm.training and inputs.ndim == 2
 
 
 def _is_plain(layer: nn.Module, kind: type[nn.Module]) -> bool:

@@ -3,19 +3,24 @@
 import hashlib
 import logging
 import math
+import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from compatlib.checkpoints import State, read_checkpoint, write_checkpoint
 from compatlib.data.augment import unchanged
 from compatlib.data.images import Images, InMemory, batches
+from compatlib.files import alone
 
 Loss = Tensor | Mapping[str, Tensor]
 Objective = Callable[[Any, Tensor, Tensor], Iterable[tuple[str, Loss]]]
@@ -35,8 +40,10 @@ class Recipe:
     has no effect. `clip_norm` bounds the norm of the whole update's gradient. `precision` bfloat16 is autocast: weights
     stay float32.
 
+    A number may be NumPy's; it is kept as Python's.
+
     Raises:
-        ValueError: a value outside its range.
+        ValueError: a value outside its range, or of another type.
     """
 
     epochs: int
@@ -53,6 +60,15 @@ class Recipe:
     nesterov: bool = True
 
     def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            object.__setattr__(self, name, whole(getattr(self, name), name))
+        for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "clip_norm"):
+            if getattr(self, name) is not None or name != "clip_norm":
+                object.__setattr__(self, name, _finite(getattr(self, name), name))
+        for name in ("warmup_from_zero", "nesterov"):
+            if getattr(self, name) not in (True, False):
+                raise ValueError(f"{name} is {getattr(self, name)!r}; valid are True and False")
+            object.__setattr__(self, name, bool(getattr(self, name)))
         choices = {
             "optimizer": ("sgd", "adam"),
             "schedule": ("cosine", "constant"),
@@ -113,13 +129,37 @@ class Fit:
     cost: Cost
 
 
+def whole(value: Any, name: str) -> int:
+    """A whole number of any kind, such as NumPy's, as Python's.
+
+    Raises:
+        ValueError: anything else.
+    """
+    try:
+        if isinstance(value, bool):
+            raise TypeError
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r} ({type(value).__name__}); valid are whole numbers") from None
+
+
+def _finite(value: Any, name: str) -> float:
+    """A finite number of any kind as Python's; one that is Python's stays of its type."""
+    if type(value) in (int, float) and math.isfinite(value):
+        return value
+    is_number = isinstance(value, Real) and not isinstance(value, bool)
+    if not is_number or not math.isfinite(value):
+        raise ValueError(f"{name} is {value!r} ({type(value).__name__}); valid are finite numbers")
+    return float(value)
+
+
 def stream(seed: int, role: str, *purpose: str | int) -> torch.Generator:
     """A random generator of its own for every (seed, role, purpose), on the processor.
 
     Two roles never share a stream, so that an old and a new model of one seed differ in weights, order and
     augmentation.
     """
-    digest = hashlib.sha256(repr((seed, role, *purpose)).encode()).digest()
+    digest = hashlib.sha256(repr((whole(seed, "seed"), str(role), *purpose)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
@@ -169,7 +209,7 @@ def fit(
             `requires_grad=False` are not.
         images: the training set. A batch is dropped if it is not full, unless the set is smaller than one batch.
         recipe: epochs, optimiser, schedule, precision. `batch_size` counts the images of all processes together.
-        seed: any `int` (of Python's: a NumPy integer has another stream).
+        seed: any whole number.
         role: what this model is in the study: old, new, paragon, side…
         augment: (inputs, generator) → inputs, applied to every batch on its device.
         combine: how the objectives' gradients become one: (parameters, {name: gradients}) → gradients, `None` where
@@ -179,7 +219,8 @@ def fit(
         on_epoch: called as (epoch, epochs) before every epoch (from 0), after everything was put in training mode; a
             method may freeze a part there. After a resume it is called for the interrupted epoch only.
         checkpoint: a file to write every `checkpoint_seconds` and to resume from. One file a run: recipe, seed, role
-            and number of images are compared, the objective and the images themselves are not.
+            and number of images are compared, the objective and the images themselves are not. It is tried before the
+            first step. A second training with the same file waits for the first, and says so in the log.
         checkpoint_seconds: seconds between two checkpoints.
         report: called at every step as (share done in [0, 1], text).
         workers: processes that read a set on disk.
@@ -190,39 +231,62 @@ def fit(
             decayed.
 
     Raises:
-        ValueError: an empty set, nothing to train, a batch that the processes cannot share evenly, or a checkpoint of
-            another run.
+        ValueError: an empty set, nothing to train, a part without values (lazy, or on the meta device), a batch that
+            the processes cannot share evenly, a seed or a role of another type, or a file that is no checkpoint of this
+            run; it is left as it is.
+        OSError: the checkpoint cannot be written, as on a full disk; the one before is as it was.
         FloatingPointError: a loss is not finite.
     """
+    seed, checkpoint = whole(seed, "seed"), Path(checkpoint) if checkpoint else None
+    if not isinstance(role, str):
+        raise ValueError(f"role is {role!r} ({type(role).__name__}); valid is a text, such as 'old'")
     fabric = fabric or one_device(recipe.precision)
     run = _Run(objective, modules, images, recipe, seed, role, augment, combine, fabric, workers)
     for module in frozen:
         fabric.to_device(module.eval().requires_grad_(False))
     identity = {"recipe": _identity(recipe), "seed": seed, "role": role, "images": len(images), "batch": run.batch_size}
-    state = read_checkpoint(checkpoint, identity, modules, run.optimizer) if checkpoint else State()
-    saved, cuda = time.monotonic(), range(torch.cuda.device_count())
-    begun = saved - state.seconds
-    with torch.random.fork_rng(devices=cuda):
-        while state.step < run.steps * recipe.epochs:
-            epoch = state.step // run.steps
-            modules.train()
-            if on_epoch is not None:
-                on_epoch(epoch, recipe.epochs)
-            for _ in run.steps_of(epoch, state):
-                if state.step % run.steps == 0:
-                    run.close_epoch(epoch, state)
-                state.seconds = time.monotonic() - begun
-                if report is not None:
-                    report(state.step / (run.steps * recipe.epochs), f"epoch {epoch + 1} of {recipe.epochs}")
-                if checkpoint and fabric.is_global_zero and time.monotonic() - saved >= checkpoint_seconds:
-                    write_checkpoint(checkpoint, identity, modules, run.optimizer, state)
-                    saved = time.monotonic()
-    if checkpoint and fabric.is_global_zero:
-        write_checkpoint(checkpoint, identity, modules, run.optimizer, state)
+    with _own(checkpoint, fabric) as written:
+        state = read_checkpoint(checkpoint, identity, modules, run.optimizer) if checkpoint else State()
+        fabric.barrier()  # all have read before one writes
+        if written and not checkpoint.exists():  # what cannot be written is told now, not after hours
+            write_checkpoint(checkpoint, identity, modules, run.optimizer, state)
+            checkpoint.unlink()
+        saved, cuda = time.monotonic(), range(torch.cuda.device_count())
+        begun = saved - state.seconds
+        with torch.random.fork_rng(devices=cuda):
+            while state.step < run.steps * recipe.epochs:
+                epoch = state.step // run.steps
+                modules.train()
+                if on_epoch is not None:
+                    on_epoch(epoch, recipe.epochs)
+                for _ in run.steps_of(epoch, state):
+                    if state.step % run.steps == 0:
+                        run.close_epoch(epoch, state)
+                    state.seconds = time.monotonic() - begun
+                    if report is not None:
+                        report(state.step / (run.steps * recipe.epochs), f"epoch {epoch + 1} of {recipe.epochs}")
+                    if written and time.monotonic() - saved >= checkpoint_seconds:
+                        write_checkpoint(checkpoint, identity, modules, run.optimizer, state)
+                        saved = time.monotonic()
+        if written:
+            write_checkpoint(checkpoint, identity, modules, run.optimizer, state)
     modules.eval()
     images_per_second = state.step * run.batch_size / max(state.seconds, 1e-9)
     cost = Cost(state.seconds, images_per_second, str(fabric.device), fabric.world_size)
     return Fit(state.history, cost)
+
+
+@contextmanager
+def _own(checkpoint: Path | None, fabric: Fabric) -> Iterator[bool]:
+    """Have a checkpoint for this training alone; whether this process writes it. The others wait until it is had."""
+    if checkpoint is None or not fabric.is_global_zero:
+        fabric.barrier()
+        yield False
+        return
+    checkpoint.parent.mkdir(parents=True, exist_ok=True)
+    with alone(checkpoint.with_name(f".{checkpoint.name}.lock"), f"trains with the checkpoint {checkpoint}"):
+        fabric.barrier()
+        yield True
 
 
 @dataclass
@@ -254,6 +318,7 @@ class _Run:
                 "choose a batch_size that is a multiple of their number"
             )
         self.steps = len(self.images) // self.batch_size
+        check_values(self.modules)
         self.fabric.to_device(self.modules)
         self.parameters = [parameter for parameter in self.modules.parameters() if parameter.requires_grad]
         if not self.parameters:
@@ -338,6 +403,20 @@ class _Run:
             rate = self._rate(state.step - 1)
             state.history.append({"epoch": epoch + 1, "term": term, "value": value, "learning_rate": rate})
         state.totals.clear()
+
+
+def check_values(modules: nn.Module) -> None:
+    """Refuse what has no values yet: nothing could be trained, copied, or written to a checkpoint.
+
+    Raises:
+        ValueError: a parameter or a buffer that is lazy or on the meta device, by its name.
+    """
+    for name, tensor in (*modules.named_parameters(), *modules.named_buffers()):
+        if is_lazy(tensor) or tensor.is_meta:
+            raise ValueError(
+                f"{name} has no values yet: it is lazy or on the meta device. Call the network on a batch, or load its "
+                "weights, before"
+            )
 
 
 def _identity(recipe: Recipe) -> dict[str, Any]:

@@ -1,8 +1,10 @@
-"""A small repository to build: two pages of a few cells, and the project's own workflow."""
+"""A small repository to build: two pages of a few cells, and the project's own workflow. A disk that is full."""
 
 import os
+import resource
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import nbformat
@@ -64,3 +66,20 @@ def repository(tmp_path: Path) -> Path:
     _write_notebook(root / "notebooks" / "first.ipynb", "from compatlib.example import value\n\nprint(value)", wait)
     _write_notebook(root / "notebooks" / "second.ipynb", "print(profile, dataset, seeds)")
     return root
+
+
+@contextmanager
+def _full_disk(room: int) -> Iterator[None]:
+    """No file grows beyond so many bytes: the system refuses it in the middle of writing, as on a full disk."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@pytest.fixture
+def full_disk() -> Callable[[int], AbstractContextManager]:
+    """A disk that fills while a file is written: `with full_disk(bytes)`."""
+    return _full_disk

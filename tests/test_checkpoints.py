@@ -1,12 +1,13 @@
 """Weights and training states on disk: exact round trips, whole files or none, damage told, no pickle loaded."""
 
 import json
+import os
 import warnings
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import nn
 
 from compatlib.checkpoints import (
@@ -86,6 +87,35 @@ def test_any_memory_layout_is_written_and_gradients_are_dropped(tmp_path):
     tensors, _ = read_tensors(tmp_path / "file")
     assert equal(tensors, {name: layout.detach() for name, layout in layouts.items()})
     assert not tensors["trained"].requires_grad
+
+
+def test_tensors_that_share_memory_are_written_each_for_itself(tmp_path):
+    whole = torch.arange(6.0)
+    shared = {"whole": whole, "again": whole, "part": whole[2:4], "empty": whole[:0], "void": torch.empty(0)}
+    write_tensors(tmp_path / "file", shared, {})
+    assert equal(read_tensors(tmp_path / "file")[0], shared)
+
+
+@pytest.mark.parametrize(
+    "value", [{"a": 1}, nn.LazyLinear(3).weight, torch.ones(2, device="meta"), torch.eye(3).to_sparse()]
+)
+def test_what_is_no_tensor_with_values_is_named(tmp_path, value):
+    with pytest.raises(ValueError, match=r"'layer\.state' cannot be written to .*file: "):
+        write_tensors(tmp_path / "file", {"layer.state": value}, {})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path, full_disk):
+    path = tmp_path / "file"
+    write_tensors(path, {"a": torch.ones(3)}, ABOUT)
+    before = path.read_bytes()
+    with (
+        full_disk(10_000),
+        pytest.raises(OSError, match=r"file could not be written \(File too large\); what"),
+    ):
+        write_tensors(path, {"a": torch.ones(5000)}, ABOUT)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_the_folder_is_made_and_nothing_but_the_file_is_left(tmp_path):
@@ -248,16 +278,61 @@ def test_without_a_file_the_state_is_fresh_and_the_module_untouched(tmp_path):
     assert equal(model.state_dict(), before)
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.01, 0.5, 0.99])
-def test_a_damaged_checkpoint_is_reported_and_changes_nothing(tmp_path, kept):
+@pytest.mark.parametrize("kept", [0.1, 0.5, 0.99])
+def test_a_damaged_checkpoint_is_reported_kept_and_changes_nothing(tmp_path, kept):
     model, path = network(), tmp_path / "run"
     write_checkpoint(path, IDENTITY, network(1), sgd(model), State(7))
     data = path.read_bytes()
     path.write_bytes(data[: int(kept * len(data))])
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
-    with pytest.warns(UserWarning, match="run is damaged .*the training starts anew"):
-        assert read_checkpoint(path, IDENTITY, model, sgd(model)) == State()
+    for name in ("run.damaged", "run.damaged1"):
+        with pytest.warns(UserWarning, match=rf"run is damaged .*is kept as {name}, and the training starts anew"):
+            assert read_checkpoint(path, IDENTITY, model, sgd(model)) == State()
+        assert not path.exists()
+        assert path.with_name(name).read_bytes() == data[: int(kept * len(data))]
+        path.write_bytes(data[: int(kept * len(data))])
     assert equal(model.state_dict(), before)
+
+
+FOREIGN = {
+    "torch's": lambda path: torch.save({"weight": torch.ones(3)}, path),
+    "text": lambda path: path.write_text("remarks\n"),
+    "empty": lambda path: path.write_text(""),
+    "weights": lambda path: save_file({"weight": torch.ones(3)}, path),
+    "weights with words": lambda path: save_file({"weight": torch.ones(3)}, path, metadata={"about": "[1]"}),
+    "half of the weights": lambda path: path.write_bytes(save({"weight": torch.ones(3)})[:-5]),
+    "an artifact": lambda path: write_tensors(path, {"weight": torch.ones(3)}, ABOUT),
+}
+
+
+@pytest.mark.parametrize("kind", FOREIGN)
+def test_a_file_that_is_no_checkpoint_is_refused_and_left_as_it_is(tmp_path, kind):
+    path, model = tmp_path / "mine", network()
+    FOREIGN[kind](path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"mine is no checkpoint of a training; it is left as it is: give another"):
+        read_checkpoint(path, IDENTITY, model, sgd(model))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_what_is_no_file_is_no_checkpoint(tmp_path, make):
+    """A pipe that nobody writes to would be waited for."""
+    make(tmp_path / "mine")
+    with pytest.raises(ValueError, match="mine is no checkpoint of a training"):
+        read_checkpoint(tmp_path / "mine", IDENTITY, network(), sgd(network()))
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+
+
+def test_a_checkpoint_that_trained_other_parts_is_refused(tmp_path):
+    """Their momenta would go to parameters of other shapes."""
+    model = network()
+    first, last = (torch.optim.SGD(model[place].parameters(), 0.1, momentum=0.9) for place in (0, 4))
+    steps(model, first, 1)
+    write_checkpoint(tmp_path / "run", IDENTITY, model, first, State(1))
+    with pytest.raises(ValueError, match="it trained other parts of the network"):
+        read_checkpoint(tmp_path / "run", IDENTITY, model, last)
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,10 @@
 """Embedding: equal to the plain forward pass, and galleries whose interrupted writing ends with the same bytes."""
 
 import json
+import logging
 import math
 import os
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -122,7 +124,7 @@ def test_empty_sets_and_impossible_arguments_are_refused(backbone, images, tmp_p
     empty = images.select(torch.arange(0))
     with pytest.raises(ValueError, match="no image to embed"):
         embed(backbone, empty)
-    with pytest.raises(ValueError, match="got \\(0, 6\\)"):
+    with pytest.raises(ValueError, match="a size of the shape is 0; valid are whole numbers from 1"):
         embed_gallery(backbone, empty, tmp_path / "gallery.npy", identity=IDENTITY)
     with pytest.raises(ValueError, match=r"'float16'; choose one of \('float32', 'bfloat16'\)"):
         embed(backbone, images, precision="float16")
@@ -210,9 +212,9 @@ def test_an_interruption_before_any_block_ends_with_the_same_bytes(tmp_path, uni
     assert sorted(other.name for other in tmp_path.glob("rows*")) == ["rows.npy", "rows.npy.json"]
 
 
-@pytest.mark.parametrize("stop_before", range(5))
+@pytest.mark.parametrize("stop_before", range(6))
 def test_an_interruption_at_any_renaming_ends_with_the_same_bytes(tmp_path, uninterrupted, monkeypatch, stop_before):
-    """Five files are put in place: the progress after each of three blocks, the description, the rows."""
+    """Six files are put in place: the progress at first and after each of three blocks, the description, the rows."""
     path, real, renamed = tmp_path / "rows.npy", os.replace, []
 
     def replace(source, destination):
@@ -228,7 +230,7 @@ def test_an_interruption_at_any_renaming_ends_with_the_same_bytes(tmp_path, unin
     assert not path.exists()
     second = Blocks()
     write(path, second)
-    assert second.asked == ALL_BLOCKS[min(stop_before, 3) :]
+    assert second.asked == ALL_BLOCKS[min(max(stop_before - 1, 0), 3) :]
     assert path.read_bytes() == uninterrupted
 
 
@@ -357,6 +359,80 @@ def test_an_identity_that_cannot_be_compared_is_refused(tmp_path, value):
     with pytest.raises(ValueError, match="cannot be kept as JSON"):
         write(tmp_path / "rows.npy", Blocks(), identity={"model": value})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_and_the_rows_on_record_are_kept(tmp_path, uninterrupted, full_disk):
+    path, first, second = tmp_path / "rows.npy", Blocks(), Blocks()
+    words = r"rows\.npy\.part could not be written \(.*\); its first 4 rows of 11 are kept: make room and run it again"
+    with full_disk(len(uninterrupted) - 27), pytest.raises(OSError, match=words):
+        write(path, first)  # the second block ends 24 bytes before the end
+    assert not path.exists()
+    write(path, second)
+    assert second.asked == ALL_BLOCKS[1:]
+    assert path.read_bytes() == uninterrupted
+
+
+def test_an_error_of_what_is_computed_is_told_as_it_is(tmp_path):
+    def unreadable(first, last):
+        raise FileNotFoundError("image 3 is gone")
+
+    with pytest.raises(FileNotFoundError, match=r"^image 3 is gone$"):
+        write(tmp_path / "rows.npy", unreadable)
+
+
+def test_rows_on_record_that_are_not_in_the_file_are_computed_again(tmp_path, uninterrupted):
+    """As after a machine went down before the file's bytes were on the disk."""
+    path, second = tmp_path / "rows.npy", Blocks()
+    with pytest.raises(KeyboardInterrupt):
+        write(path, Blocks(2))
+    part = tmp_path / "rows.npy.part"
+    part.write_bytes(part.read_bytes()[:-25])
+    write(path, second)
+    assert second.asked == [(4, 8), (8, 11)]
+    assert path.read_bytes() == uninterrupted
+
+
+@pytest.mark.parametrize("name", ["rows.npy", "rows.npy.part"])
+@pytest.mark.parametrize("beside", [None, "no json", "[1]", "{}"])
+def test_a_file_that_is_not_ours_is_refused_and_left_as_it_is(tmp_path, name, beside):
+    (tmp_path / name).write_text("mine")
+    if beside is not None:
+        (tmp_path / f"{name}.json").write_text(beside)
+    with pytest.raises(ValueError, match=rf"{name} holds other embeddings .*; give another path, or delete it"):
+        write(tmp_path / "rows.npy", Blocks())
+    assert (tmp_path / name).read_text() == "mine"
+
+
+def test_sizes_may_be_numpys(tmp_path, uninterrupted):
+    shape = tuple(np.array([11, 2]))
+    write_blocks(tmp_path / "rows.npy", shape, Blocks(), identity=IDENTITY, block=np.int64(4))
+    assert (tmp_path / "rows.npy").read_bytes() == uninterrupted
+
+
+def test_who_wants_what_another_process_writes_waits_for_it_and_says_so(tmp_path, caplog, uninterrupted):
+    path, second, begun, told = tmp_path / "rows.npy", Blocks(), threading.Event(), threading.Event()
+    listener = logging.Handler()
+    listener.emit = lambda record: told.set()
+
+    def hold(share, text):
+        begun.set()
+        assert told.wait(60)
+
+    logging.getLogger("compatlib.files").addHandler(listener)
+    thread = threading.Thread(target=lambda: write(path, Blocks(), report=hold))
+    thread.start()
+    try:
+        assert begun.wait(60)
+        found = write(str(path), second)
+    finally:
+        thread.join()
+        logging.getLogger("compatlib.files").removeHandler(listener)
+    words = f"waiting for another process, which writes {path} (it holds {tmp_path / '.rows.npy.lock'})"
+    assert caplog.messages == [words]
+    assert second.asked == []
+    assert path.read_bytes() == uninterrupted
+    assert np.array_equal(found, np.load(path))
+    assert {file.name for file in tmp_path.iterdir()} == {"rows.npy", "rows.npy.json", "whole"}
 
 
 @pytest.mark.parametrize("unfinished", [True, False])

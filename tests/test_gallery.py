@@ -12,7 +12,9 @@ import pandas as pd
 import pytest
 import torch
 from torch import nn
-from torch.nn.utils.parametrizations import weight_norm
+from torch.nn import functional as F
+from torch.nn.utils import prune
+from torch.nn.utils.parametrizations import orthogonal, spectral_norm, weight_norm
 
 from compatlib.gallery import joined, upgrade_gallery
 from compatlib.methods.fct import Transformation
@@ -60,6 +62,25 @@ def test_without_side_information_the_old_embedding_is_fed_in_twice(tmp_path):
     once = upgrade_gallery(transformation, old, None, tmp_path / "once.npy", identity={})
     twice = upgrade_gallery(transformation, old, old, tmp_path / "twice.npy", identity={})
     np.testing.assert_array_equal(once, twice)
+
+
+@pytest.mark.parametrize("kind", ["read-only", "mapped", "reversed", "other byte order", "every second", "float64"])
+def test_a_gallery_may_be_held_in_any_way(tmp_path, transformation, kind):
+    """And is not written to."""
+    old, side = gallery()
+    held = {
+        "read-only": lambda: old.copy(),
+        "mapped": lambda: (np.save(tmp_path / "old.npy", old), np.load(tmp_path / "old.npy", mmap_mode="r"))[1],
+        "reversed": lambda: np.ascontiguousarray(old[::-1])[::-1],
+        "other byte order": lambda: old.astype(">f4"),
+        "every second": lambda: np.repeat(old, 2, axis=0)[::2],
+        "float64": lambda: old.astype(np.float64),
+    }[kind]()
+    held.flags.writeable = False
+    before = held.copy()
+    found = upgrade_gallery(transformation, held, side, tmp_path / "new.npy", identity={}, block=10)
+    np.testing.assert_allclose(found, expected(transformation, old, side), rtol=1e-4, atol=1e-5)
+    np.testing.assert_array_equal(held, before)
 
 
 def test_the_gallery_may_be_stored_in_half_the_bytes(tmp_path, transformation):
@@ -132,10 +153,37 @@ def named():
 
 def old_weight_norm():
     with pytest.warns(FutureWarning):
-        layers = nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 5)), nn.BatchNorm1d(5), nn.ReLU())
-    with torch.no_grad():  # a copy of it can be made only then
-        layers.eval()(torch.zeros(1, 6))
+        return nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 5)), nn.BatchNorm1d(5), nn.ReLU())
+
+
+def pruned():
+    layers = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU())
+    prune.l1_unstructured(layers[0], "weight", 0.5)
     return layers
+
+
+def hooked_before():
+    layers = nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5), nn.ReLU())
+    layers[1].register_forward_pre_hook(lambda layer, inputs: (2 * inputs[0],))
+    layers.register_forward_hook(lambda layer, inputs, output: 3 * output)
+    return layers
+
+
+class Functional(nn.Module):
+    """Uses the layers' weights by itself, parts of the layers, a list and a mapping of layers."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6), nn.ReLU())
+        self.list = nn.ModuleList([nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6)) for _ in range(2)])
+        self.mapping = nn.ModuleDict({"linear": nn.Linear(6, 6), "norm": nn.BatchNorm1d(6)})
+        self.bound = self.layers.forward
+
+    def forward(self, x):
+        y = F.linear(self.layers[:2](x), self.layers[0].weight, self.layers[1].bias) + self.bound(x)
+        for layer in self.list:
+            y = y + layer(input=y)
+        return self.mapping["norm"](self.mapping["linear"](y))
 
 
 MODULES = {
@@ -163,6 +211,15 @@ MODULES = {
     "old weight norm": old_weight_norm,
     "shared": shared,
     "hooks": hooked,
+    "hooks before": hooked_before,
+    "functional": Functional,
+    "pruned": pruned,
+    "spectral norm": lambda: nn.Sequential(spectral_norm(nn.Linear(6, 5)), nn.BatchNorm1d(5)),
+    "orthogonal": lambda: nn.Sequential(orthogonal(nn.Linear(6, 6)), nn.BatchNorm1d(6)),
+    "parametrised norm": lambda: nn.Sequential(nn.Linear(6, 5), weight_norm(nn.BatchNorm1d(5), dim=None)),
+    "synchronised norm": lambda: nn.Sequential(nn.Linear(6, 5), nn.SyncBatchNorm(5)),
+    "instance norm": lambda: nn.Sequential(nn.Unflatten(1, (2, 3)), nn.InstanceNorm1d(2, affine=True), nn.Flatten()),
+    "cumulative norm": lambda: nn.Sequential(nn.Linear(6, 5), nn.BatchNorm1d(5, momentum=None), nn.ReLU6(True)),
     "sequences": Sequences,
 }
 
@@ -197,6 +254,57 @@ def test_a_joined_module_gives_what_the_module_gives(name, seed, training):
     assert {name: value.shape for name, value in ready.state_dict().items()} == {
         name: value.shape for name, value in before.items()
     }
+
+
+@pytest.mark.parametrize("make", [lambda: nn.LazyLinear(6), lambda: nn.Linear(6, 6, device="meta")])
+def test_weights_without_values_are_refused_by_name(make):
+    with pytest.raises(ValueError, match=r"^0\.1\.weight has no values yet: it is lazy or on the meta device"):
+        joined(nn.Sequential(nn.Sequential(nn.ReLU(), make())))
+
+
+def test_a_norm_without_variance_fails_as_its_own():
+    layers = nn.Sequential(nn.Linear(6, 6), nn.BatchNorm1d(6))
+    layers[1].running_var = None
+    with pytest.raises(RuntimeError, match="running_var must be defined"):
+        joined(layers)(torch.zeros(2, 6))
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16, torch.bfloat16])
+def test_weights_of_another_type_are_told(tmp_path, transformation, dtype):
+    words = rf"does not take float32 vectors .*, and [\w.]+ \({dtype}\) is of another type: call its \.float\(\)"
+    with pytest.raises(ValueError, match=words):
+        upgrade_gallery(transformation.to(dtype), *gallery(), tmp_path / "new.npy", identity={})
+
+
+class Inside(nn.Module):
+    """Computes in float64 of its own accord."""
+
+    dim = 4
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear = nn.Linear(4, 4).double()
+
+    def forward(self, old, side):
+        return self.linear(old.double())
+
+
+def test_weights_of_another_type_that_take_the_vectors_are_used(tmp_path):
+    transformation, old = Inside(), gallery()[0]
+    found = upgrade_gallery(transformation, old, None, tmp_path / "new.npy", identity={})
+    np.testing.assert_allclose(found, expected(transformation, old, old), rtol=1e-6)
+
+
+def test_a_forward_in_place_of_another_is_computed_in_eval_mode(tmp_path, transformation):
+    """It calls the parts of the module itself, not those of a copy."""
+    plain = expected(transformation, *gallery())
+    forward = transformation.forward
+    transformation.forward = lambda old, side: 2 * forward(old, side)
+    before = {name: value.clone() for name, value in transformation.train().state_dict().items()}
+    found = upgrade_gallery(transformation, *gallery(), tmp_path / "new.npy", identity={}, block=10)
+    np.testing.assert_allclose(found, 2 * plain, rtol=1e-4, atol=1e-5)
+    assert transformation.training
+    assert all(torch.equal(value, before[name]) for name, value in transformation.state_dict().items())
 
 
 def test_the_transformations_norms_are_all_joined(transformation, monkeypatch):
@@ -343,7 +451,7 @@ def test_memory_is_a_blocks_and_not_the_gallerys(tmp_path):
             r"side is float32 of shape \(8, 3\); valid is float \(9",
         ),
         (np.ones((9, 4), np.float32), np.ones((9, 2), np.float32), r"old and side have shapes \(9, 4\) and \(9, 2\)"),
-        (np.ones((0, 4), np.float32), None, "needs a shape of 1 or more"),
+        (np.ones((0, 4), np.float32), None, "a size of the shape is 0; valid are whole numbers from 1"),
     ],
 )
 def test_galleries_that_do_not_fit_are_refused(tmp_path, transformation, old, side, words):

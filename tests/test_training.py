@@ -1,14 +1,20 @@
 """The training loop: determinism, resuming, how objectives and their gradients combine, several processes."""
 
+import logging
 import math
 import os
+import resource
 import subprocess
 import sys
+import threading
 import weakref
 from dataclasses import replace
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -402,7 +408,7 @@ def test_a_kill_while_the_checkpoint_is_written_leaves_the_old_one(tmp_path, mon
     assert list(tmp_path.iterdir()) == [path]
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"x" * 100])
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: data[:-1]])
 def test_a_damaged_checkpoint_is_reported_and_the_training_starts_anew(tmp_path, damage):
     path, whole, again = tmp_path / "run.checkpoint", network(), network()
     train(whole, checkpoint=path)
@@ -410,6 +416,172 @@ def test_a_damaged_checkpoint_is_reported_and_the_training_starts_anew(tmp_path,
     with pytest.warns(UserWarning, match=r"run\.checkpoint is damaged.*starts anew"):
         train(again, checkpoint=path)
     assert torch.equal(weights(whole), weights(again))
+
+
+def test_a_file_that_is_no_checkpoint_is_left_as_it_is(tmp_path):
+    path = tmp_path / "pretrained.pt"
+    torch.save(network().state_dict(), path)
+    before = path.read_bytes()
+    with pytest.raises(ValueError, match=r"pretrained\.pt is no checkpoint of a training; it is left as it is"):
+        train(network(), checkpoint=path)
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+PYTHONS = {
+    "seed": (np.int64(3), np.uint8(3), torch.tensor(3)),
+    "role": (np.str_("new"),),
+    "batch_size": (np.int32(8), np.int64(8)),
+    "epochs": (np.int64(3),),
+    "learning_rate": (np.float64(0.5), np.float32(0.5), np.float16(0.5), Fraction(1, 2)),
+    "warmup_epochs": (np.int64(1), np.float32(1)),
+    "clip_norm": (np.float32(2),),
+    "nesterov": (np.bool_(True),),
+    "schedule": (np.str_("cosine"),),
+}
+
+
+@pytest.mark.parametrize(("name", "value"), [(name, value) for name, values in PYTHONS.items() for value in values])
+def test_numbers_and_texts_of_other_kinds_train_as_pythons_do(tmp_path, name, value):
+    """And are written as such: a checkpoint of the one is that of the other."""
+    own = {"seed": 3, "role": "new", "epochs": 3, "batch_size": 8, "learning_rate": 0.5, "warmup_epochs": 1}
+    own |= {"clip_norm": 2.0, "nesterov": True, "schedule": "cosine"}
+
+    def trained(options, checkpoint=None):
+        model, recipe = network(), {each: options[each] for each in options if each not in ("seed", "role")}
+        train(model, Recipe(**recipe), seed=options["seed"], role=options["role"], checkpoint=checkpoint)
+        return weights(model)
+
+    expected = trained(own)
+    assert torch.equal(trained(own | {name: value}, tmp_path / "run"), expected)
+    assert torch.equal(trained(own, tmp_path / "run"), expected)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"learning_rate": float("nan")},
+        {"learning_rate": float("inf")},
+        {"learning_rate": Decimal("0.1")},
+        {"learning_rate": "0.1"},
+        {"learning_rate": torch.tensor(0.1)},
+        {"learning_rate": True},
+        {"learning_rate": None},
+        {"momentum": np.float32("nan")},
+        {"weight_decay": float("nan")},
+        {"clip_norm": float("nan")},
+        {"warmup_epochs": 1j},
+        {"epochs": 2.5},
+        {"epochs": np.float64(2)},
+        {"batch_size": True},
+        {"batch_size": np.array([8])},
+        {"nesterov": "no"},
+        {"warmup_from_zero": 0.5},
+    ],
+)
+def test_a_recipe_refuses_what_is_no_number_by_name(values):
+    (name,) = values
+    with pytest.raises(ValueError, match=rf"^{name} is .*; valid are (finite numbers|whole numbers|True and False)$"):
+        Recipe(**{"epochs": 3} | values)
+
+
+@pytest.mark.parametrize(("name", "value"), [("seed", 1.0), ("seed", True), ("seed", "1"), ("role", None), ("role", 1)])
+def test_a_seed_or_a_role_of_another_type_is_refused_before_the_first_step(name, value):
+    model = network()
+    before = weights(model)
+    with pytest.raises(ValueError, match=rf"^{name} is {value!r} \("):
+        train(model, **{name: value})
+    assert torch.equal(weights(model), before)
+
+
+def test_a_part_that_is_named_twice_is_trained_and_resumed(tmp_path):
+    trained = [network() for _ in range(3)]
+    for model, path in zip(trained, (None, tmp_path / "run", tmp_path / "run"), strict=True):
+        both = nn.ModuleDict({"net": model, "head": nn.Sequential(model[1], model[-1])})
+        fit(classification(model), both, image_set(), RECIPE, seed=0, role="new", checkpoint=path and str(path))
+    assert torch.equal(weights(trained[0]), weights(trained[1]))
+    assert torch.equal(weights(trained[1]), weights(trained[2]))
+
+
+class Stateful(nn.Module):
+    """Has a state of its own kind."""
+
+    def get_extra_state(self):
+        return {"seen": 3}
+
+
+UNWRITABLE = {
+    "lazy": (lambda: nn.LazyLinear(3), "module.weight has no values yet"),
+    "meta": (lambda: nn.Linear(3, 3, device="meta"), "module.weight has no values yet"),
+    "a state of its own": (Stateful, "'modules/module._extra_state' cannot be written"),
+}
+
+
+@pytest.mark.parametrize("kind", UNWRITABLE)
+def test_what_cannot_be_written_is_refused_before_the_first_step(tmp_path, kind):
+    make, words = UNWRITABLE[kind]
+    model, steps = network(), []
+    modules = nn.ModuleDict({"model": model, "module": make()})
+    objective = classification(model)
+    with pytest.raises(ValueError, match=words):
+        fit(
+            lambda *batch: steps.append(1) or objective(*batch),
+            modules,
+            image_set(),
+            RECIPE,
+            seed=0,
+            role="new",
+            checkpoint=tmp_path / "run",
+        )
+    assert steps == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_told_before_the_first_step_and_later_leaves_the_last_checkpoint(tmp_path, full_disk):
+    path, whole, model = tmp_path / "run", network(), network()
+    train(whole)
+    with full_disk(1000), pytest.raises(OSError, match="run could not be written"):
+        train(model, checkpoint=path, report=lambda *_: pytest.fail("a step was taken"))
+    assert list(tmp_path.iterdir()) == []
+    kept = []
+
+    def fill(share, text):
+        if share > 0.5 and not kept:
+            kept.append(path.read_bytes())
+            resource.setrlimit(resource.RLIMIT_FSIZE, (1000, resource.RLIM_INFINITY))
+
+    with full_disk(10**9), pytest.raises(OSError, match=r"run could not be written .*; what was there is as it was"):
+        train(network(), checkpoint=path, checkpoint_seconds=0, report=fill)
+    assert [path.read_bytes()] == kept
+    train(model, checkpoint=path)
+    assert torch.equal(weights(model), weights(whole))
+
+
+def test_a_training_whose_checkpoint_another_one_writes_waits_and_says_so(tmp_path, caplog):
+    """And ends with the other's weights, without a step of its own."""
+    path, first, second, steps = tmp_path / "run", network(), network(), []
+    begun, told = threading.Event(), threading.Event()
+    listener = logging.Handler()
+    listener.emit = lambda record: told.set()
+
+    def hold(*_):
+        begun.set()
+        assert told.wait(60)
+
+    logging.getLogger("compatlib.files").addHandler(listener)
+    thread = threading.Thread(target=lambda: train(first, checkpoint=path, report=hold))
+    thread.start()
+    try:
+        assert begun.wait(60)
+        train(second, checkpoint=path, report=lambda *each: steps.append(each))
+    finally:
+        thread.join()
+        logging.getLogger("compatlib.files").removeHandler(listener)
+    assert caplog.messages == [
+        f"waiting for another process, which trains with the checkpoint {path} (it holds {tmp_path / '.run.lock'})"
+    ]
+    assert steps == []
+    assert torch.equal(weights(first), weights(second))
 
 
 def test_the_checkpoint_of_another_run_is_refused(tmp_path):

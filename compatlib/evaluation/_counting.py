@@ -4,37 +4,55 @@ No loop uses fast-math and every row is worked on alone, so no result depends on
 """
 
 import functools
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numba
 import numpy as np
 import torch
+from numba.core.caching import FunctionCache
 
 
-def compiled(function, **options):
-    """`numba.njit`, cached on disk where that is possible: an installed package may lie where nobody can write."""
-    try:
-        return numba.njit(cache=True, error_model="numpy", **options)(function)
-    except RuntimeError:  # numba finds no folder for its cache
-        return numba.njit(error_model="numpy", **options)(function)
+class _Cache(FunctionCache):
+    """numba's cache on disk, without which a loop is compiled all the same: a disk may be full, a file damaged."""
+
+    def load_overload(self, sig, target_context):
+        try:
+            return super().load_overload(sig, target_context)
+        except Exception:  # a damaged pickle raises anything
+            with suppress(Exception):
+                self.flush()  # the next process finds a whole one
+            return None
+
+    def save_overload(self, sig, data):
+        with suppress(Exception):
+            super().save_overload(sig, data)
+
+
+def compiled(function):
+    """`numba.njit` that lets other threads run, cached on disk where that is possible."""
+    loop = numba.njit(error_model="numpy", nogil=True)(function)
+    with suppress(RuntimeError):  # numba finds no folder for its cache: the package lies where nobody can write
+        loop._cache = _Cache(function)
+    return loop
 
 
 def compiled_parallel(function):
-    """As `compiled`, on as many threads as torch uses; torch keeps its number.
+    """As `compiled`, on as many threads as torch uses.
 
-    Both share one OpenMP runtime, and numba's first parallel loop sets the number of threads to that of the cores: a
-    training that follows an evaluation would add up its gradients in another order than one that does not.
+    The last two arguments of the function say which of the rows are a thread's: the first, and how far apart they are.
+    The threads are Python's and end with the call. numba's own would be of the OpenMP runtime that torch uses too, so
+    that an evaluation changed torch's number of threads, and no process that is forked later could evaluate.
     """
-    kernel = compiled(function, parallel=True)
+    kernel = compiled(function)
 
     @functools.wraps(function)
     def run(*arguments):
-        threads, before = torch.get_num_threads(), numba.get_num_threads()
-        numba.set_num_threads(min(threads, numba.config.NUMBA_NUM_THREADS))
-        try:
-            return kernel(*arguments)
-        finally:
-            numba.set_num_threads(before)
-            torch.set_num_threads(threads)
+        threads = torch.get_num_threads()
+        if threads == 1:
+            return kernel(*arguments, 0, 1)
+        with ThreadPoolExecutor(threads) as pool:
+            list(pool.map(lambda first: kernel(*arguments, first, threads), range(threads)))
 
     return run
 
@@ -57,14 +75,16 @@ def square_and_normalise(block, squares, normalise):
 
 
 @compiled_parallel
-def rank_rows(scores, start, end, own, camera, order, item_camera, first_rank, average_precision, nearest):
+def rank_rows(
+    scores, start, end, own, camera, order, item_camera, first_rank, average_precision, nearest, first=0, step=1
+):
     """Ranks and average precision of n queries from their complete rows of scores, which are overwritten.
 
     scores: (n, g). order: (g,) items sorted by label; those of query i's label are order[start[i] : end[i]]. own: (n,)
     item that query i must not find, or -1. camera, item_camera: (n,) and (g,), or empty without cameras.
     first_rank, average_precision, nearest: (n,) results as in `Retrieval`; without a correct item the first two stay.
     """
-    for i in numba.prange(scores.shape[0]):
+    for i in range(first, scores.shape[0], step):
         row = scores[i]
         if own[i] >= 0:
             row[own[i]] = -np.inf
@@ -165,7 +185,7 @@ def _average_precision(levels, counts):
 
 
 @compiled_parallel
-def count_impostor_bits(bits, row_labels, item_labels, own, prefix, counts):
+def count_impostor_bits(bits, row_labels, item_labels, own, prefix, counts, first=0, step=1):
     """Histogram of half of the bits of the scores of impostor pairs.
 
     bits: (n, g) float32 scores seen as uint32. row_labels: (n,), item_labels: (g,). own: (n,) item of no pair, or -1.
@@ -174,7 +194,7 @@ def count_impostor_bits(bits, row_labels, item_labels, own, prefix, counts):
     are changed so that they order as the numbers do.
     """
     parts = counts.shape[0]
-    for part in numba.prange(parts):
+    for part in range(first, parts, step):
         for r in range(part, row_labels.shape[0], parts):
             for c in range(item_labels.shape[0]):
                 if c == own[r] or row_labels[r] == item_labels[c]:
@@ -191,13 +211,15 @@ def count_impostor_bits(bits, row_labels, item_labels, own, prefix, counts):
 
 
 @compiled_parallel
-def count_accepted(scores, row_labels, item_labels, own, threshold, genuine, accepted_genuine, accepted_impostor):
+def count_accepted(
+    scores, row_labels, item_labels, own, threshold, genuine, accepted_genuine, accepted_impostor, first=0, step=1
+):
     """Per query: genuine pairs, and the genuine and impostor pairs whose score is strictly above the threshold.
 
     scores: (n, g) float32. row_labels: (n,), item_labels: (g,). own: (n,) item of no pair, or -1. threshold: float64,
     so that it is not rounded to the scores' type. genuine, accepted_genuine, accepted_impostor: (n,) results.
     """
-    for r in numba.prange(scores.shape[0]):
+    for r in range(first, scores.shape[0], step):
         pairs, above_genuine, above_impostor = 0, 0, 0
         for c in range(scores.shape[1]):
             if c == own[r]:

@@ -118,6 +118,8 @@ class SwitchableBatchNorm(nn.Module):
 class Slimmable(nn.Module):
     """Sub-models of a backbone by width. Called on images it embeds at the current width, the widest at first.
 
+    Of what is concatenated a layer uses the weights of the first inputs, for as many as come in.
+
     At construction black images are embedded at every width, which shows how many features reach each BatchNorm and
     what cannot be sliced. It changes no weight, statistic or random stream.
 
@@ -130,7 +132,8 @@ class Slimmable(nn.Module):
     Raises:
         ValueError: widths that are not so, images that the backbone does not take, or a layer that cannot be sliced:
             a convolution with groups or of another kind, another norm of narrow features than a BatchNorm, a PReLU of
-            many weights, a fixed number of features in a reshaping, parametrised weights or hooks on what is sliced.
+            many weights, a fixed number of features in a reshaping, parametrised weights, weights of another type than
+            float32 or hooks on what is sliced, a forward that was put in place of another.
     """
 
     def __init__(
@@ -157,6 +160,8 @@ class Slimmable(nn.Module):
         self.to(next(backbone.parameters()).device).eval()
         _try_widths(self, backbone, [image_size] if image_size else _image_sizes(backbone))
         self.train(backbone.training)
+        for name, part in backbone.named_modules():  # a part may be in another mode than the whole
+            self.backbone.get_submodule(name).train(part.training)
 
     @property
     def width(self) -> float:
@@ -237,7 +242,9 @@ def _sliceable(layer: nn.Module, is_first: bool, is_last: bool) -> nn.Module:
         made: nn.Module = SlimmableConv2d(*sizes, bias=layer.bias is not None, **_options(layer))
     else:
         made = SlimmableLinear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-    made.load_state_dict(layer.state_dict())
+    for name, parameter in layer.named_parameters(recurse=False):
+        parameter.data = parameter.data.contiguous()
+        setattr(made, name, parameter)  # itself: it may be another layer's too, or frozen
     made.whole_in, made.whole_out = is_first, is_last
     return made
 
@@ -245,9 +252,9 @@ def _sliceable(layer: nn.Module, is_first: bool, is_last: bool) -> nn.Module:
 def _with_parameters(layer: nn.Module, shared: SlimmableConv2d | SlimmableLinear) -> nn.Module:
     weight, bias = shared.used_parameters()
     order = torch.channels_last if weight.ndim == 4 else torch.contiguous_format
-    layer.weight = nn.Parameter(weight.detach().clone(memory_format=order))
+    layer.weight = nn.Parameter(weight.detach().clone(memory_format=order), shared.weight.requires_grad)
     if bias is not None:
-        layer.bias = nn.Parameter(bias.detach().clone())
+        layer.bias = nn.Parameter(bias.detach().clone(), shared.bias.requires_grad)
     return layer.train(shared.training)
 
 
@@ -256,24 +263,37 @@ def _first_features(norm: BatchNorm, size: int) -> BatchNorm:
     names = ("eps", "momentum", "affine", "track_running_stats")
     made = type(norm)(size, **{name: getattr(norm, name) for name in names})
     made.load_state_dict({name: each[:size] if each.ndim else each for name, each in norm.state_dict().items()})
+    for name, parameter in made.named_parameters():
+        parameter.requires_grad_(getattr(norm, name).requires_grad)
     return made
 
 
 def _check_layers(backbone: nn.Module) -> None:
     """Refuse layers in whose place sliced ones would compute something else."""
+    if not any(isinstance(part, nn.Conv2d | nn.Linear) for part in backbone.modules()):
+        raise ValueError("the backbone has neither an nn.Conv2d nor an nn.Linear: nothing of it can be sliced")
     for name, part in backbone.named_modules():
+        kind = f"{name} ({type(part).__name__})"
+        if "forward" in vars(part):
+            raise ValueError(f"{kind} cannot be sliced: its forward is not its class's; put it into a class of its own")
         if not isinstance(part, nn.Conv2d | nn.Linear | BatchNorm):
             continue
         if getattr(part, "groups", 1) != 1:
             raise ValueError(
-                f"{name} ({type(part).__name__}): a convolution of {part.groups} groups cannot be sliced; take a "
-                "network without groups"
+                f"{kind}: a convolution of {part.groups} groups cannot be sliced; take a network without groups"
             )
-        if type(part) not in EXCHANGED or part._forward_hooks or part._forward_pre_hooks:
+        hooks = part._forward_hooks or part._forward_pre_hooks or part._backward_hooks or part._backward_pre_hooks
+        if type(part) not in EXCHANGED or hooks:
             raise ValueError(
-                f"{name} ({type(part).__name__}) cannot be sliced: it is of a class of its own, its weights are "
+                f"{kind} cannot be sliced: it is of a class of its own, its weights are "
                 f"parametrised or it has hooks; valid are {[kind.__name__ for kind in EXCHANGED]} as they are: put one "
                 "in its place, or take its hooks and its parametrisation off"
+            )
+        wrong = [each for each in part.parameters() if each.dtype != torch.float32 or each.is_meta]
+        if wrong:
+            raise ValueError(
+                f"{kind} holds {wrong[0].dtype} on {wrong[0].device}; valid are float32 weights that have values: call "
+                "the backbone's .float(), or load its weights before"
             )
 
 
@@ -289,7 +309,8 @@ def _try_widths(network: Slimmable, backbone: Backbone, sizes: Sequence[tuple[in
     device = next(backbone.parameters()).device
     seeded = torch.random.fork_rng([device] if device.type == "cuda" else [])
     with _watched(network.backbone, backbone) as entered, torch.no_grad(), seeded:
-        images, shape = _accepted(network, [torch.zeros(2, *size, dtype=torch.uint8, device=device) for size in sizes])
+        batches = [torch.zeros(2, *size, dtype=torch.uint8, device=device) for size in sizes]
+        images, shape = _accepted(network, batches, entered)
         for width in network.widths[:-1]:
             try:
                 with network.at(width):
@@ -311,15 +332,23 @@ def _try_widths(network: Slimmable, backbone: Backbone, sizes: Sequence[tuple[in
 @contextmanager
 def _watched(switchable: nn.Module, backbone: nn.Module) -> Iterator[list[str]]:
     """The names of the backbone's innermost layers as they are entered; each BatchNorm meets its features then."""
-    entered = [""]
+    entered, met = [""], {}
 
     def enter(name: str, part: nn.Module, inputs: tuple) -> None:
         entered.append(name)
         if isinstance(part, SwitchableBatchNorm):
-            part.meet(inputs[0].shape[1])
+            features = inputs[0].shape[1]
+            if met.setdefault((name, part.current), features) != features:
+                raise ValueError(f"it meets {met[name, part.current]} features in one place and {features} in another")
+            part.meet(features)
+
+    def bypass(name: str, part: nn.Module, inputs: tuple) -> None:
+        entered.append(name)
+        raise ValueError("it is called by a function that holds the backbone itself; call it as an attribute of self")
 
     names = [name for name, part in backbone.named_modules() if not list(part.children())]
     hooks = [switchable.get_submodule(name).register_forward_pre_hook(partial(enter, name)) for name in names]
+    hooks += [backbone.get_submodule(name).register_forward_pre_hook(partial(bypass, name)) for name in names]
     try:
         yield entered
     finally:
@@ -327,17 +356,18 @@ def _watched(switchable: nn.Module, backbone: nn.Module) -> Iterator[list[str]]:
             hook.remove()
 
 
-def _accepted(network: Slimmable, batches: Sequence[Tensor]) -> tuple[Tensor, torch.Size]:
+def _accepted(network: Slimmable, batches: Sequence[Tensor], entered: Sequence[str]) -> tuple[Tensor, torch.Size]:
     """The first batch of images that the full width takes, and its embeddings' shape."""
     for images in batches:
         try:
             return images, network(images).shape
         except Exception as error:
-            reason = error
+            reason = f"{error}, in {entered[-1]} or behind it" if entered[-1] else str(error)
+            cause = error
     raise ValueError(
         f"the backbone takes no images of {' or '.join(' × '.join(map(str, each.shape[1:])) for each in batches)} "
         f"({reason}); give image_size, (channels, height, width) of images that it takes"
-    ) from reason
+    ) from cause
 
 
 def _exchange(network: nn.Module, make: Callable[[str, nn.Module], nn.Module | None]) -> None:

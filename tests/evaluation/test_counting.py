@@ -1,5 +1,7 @@
 """The compiled loops themselves; what they compute is tested where it is used."""
 
+import errno
+
 import numba.core.caching
 import numpy as np
 import pytest
@@ -17,6 +19,34 @@ def test_loops_compile_where_no_cache_can_be_written(monkeypatch):
     with pytest.raises(RuntimeError, match="no locator available"):
         numba.njit(cache=True)(double)
     assert compiled(double)(3) == 6
+
+
+@pytest.mark.parametrize("method", ["_save_data", "_save_index", "_load_index", "_load_data"])
+@pytest.mark.parametrize("error", [OSError(errno.ENOSPC, "full"), PermissionError("no"), EOFError("cut off")])
+def test_loops_are_computed_where_the_cache_fails(tmp_path, monkeypatch, method, error):
+    """A full disk, a file that may not be read or written, a damaged one."""
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert compiled(double)(3) == 6
+
+    def fails(*_):
+        raise error
+
+    monkeypatch.setattr(numba.core.caching.IndexDataCacheFile, method, fails)
+    loop = compiled(double)
+    assert (loop(3), loop(0.5)) == (6, 1.0)
+
+
+@pytest.mark.parametrize("ending", ["nbi", "nbc"])
+@pytest.mark.parametrize("damage", [lambda data: b"", lambda data: data[: len(data) // 2], lambda data: b"x" * 99])
+def test_a_damaged_cache_is_made_again(tmp_path, monkeypatch, ending, damage):
+    monkeypatch.setattr(numba.config, "CACHE_DIR", str(tmp_path))
+    assert compiled(double)(3) == 6
+    (path,) = tmp_path.rglob(f"*.{ending}")
+    path.write_bytes(damage(path.read_bytes()))
+    assert compiled(double)(3) == 6
+    found = compiled(double)
+    assert found(3) == 6
+    assert sum(found.stats.cache_hits.values()) == 1
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ is still the result of the same study. An artifact tells of itself all that its 
 
 import hashlib
 import json
+import os
 import platform
 import re
 import warnings
@@ -17,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from compatlib.checkpoints import DamagedFileError, load_weights, read_tensors, write_tensors
 from compatlib.data import folders
+from compatlib.files import alone, naming, set_aside
 from compatlib.training import Fit
 
 REPOSITORY = Path(__file__).parents[3]
@@ -56,8 +57,8 @@ def load_or_fit(
 ) -> tuple[Artifact, bool]:
     """The artifact of `content`'s key: published, kept from an earlier run, or trained now.
 
-    Processes that want the same artifact at the same time wait for the one that trains it. A damaged file is reported
-    and trained again.
+    Processes that want the same artifact at the same time wait for the one that trains it. A damaged file is reported,
+    kept under another name and trained again.
 
     Args:
         name: for people, the first part of the file's name.
@@ -72,8 +73,9 @@ def load_or_fit(
     artifact = _read(key, PUBLISHED_MODELS) or _read(key, folder())
     if artifact is None:
         path = _path(name, key, folder())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_name(f"{key[:16]}.lock")):
+        with naming(path.parent, "let COMPATLIB_ARTIFACTS name a folder"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with alone(path.with_name(f"{key[:16]}.lock"), f"trains or loads {name}"):
             artifact = _read(key, folder())
             if artifact is None:
                 artifact, is_new = _made(path, name, content, modules, fit), True
@@ -91,7 +93,7 @@ def _made(
     # Copies: whoever trains the model on must not change the artifact.
     tensors = {each: tensor.cpu().clone() for each, tensor in modules.state_dict().items()}
     about = {"key": key_of(content), "name": name, **content, **_circumstances(), **asdict(outcome)}
-    write_tensors(path, tensors, about)
+    _write(path, tensors, about)
     checkpoint.unlink(missing_ok=True)
     return Artifact(about["key"], tensors, about)
 
@@ -104,8 +106,15 @@ def publish(artifact: Artifact) -> Path:
     found = _read(artifact.key, PUBLISHED_MODELS)
     path = _path((found or artifact).about["name"], artifact.key, PUBLISHED_MODELS)
     if found is None:
-        write_tensors(path, artifact.tensors, artifact.about)
+        _write(path, artifact.tensors, artifact.about)
     return path
+
+
+def _write(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str, Any]) -> None:
+    """Write an artifact; what has its name and is none, or is another, is kept beside."""
+    if os.path.lexists(path):
+        set_aside(path)
+    write_tensors(path, tensors, about)
 
 
 def file_name(name: str, key: str) -> str:

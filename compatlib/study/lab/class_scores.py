@@ -6,7 +6,6 @@ those of a subset are the sums over its classes.
 """
 
 import json
-import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from compatlib.evaluation.statistics import ClassScores
+from compatlib.files import replacing
 
 ByCell = Mapping[str, ClassScores]
 _PARTS = ("cells", "sums", "counts")
@@ -67,7 +67,5 @@ def write(path: Path, groups: Mapping[str, ByCell]) -> None:
     if not content:
         path.unlink(missing_ok=True)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
+    with replacing(path) as temporary, temporary.open("wb") as file:
         np.savez_compressed(file, **content)
-    os.replace(temporary, path)

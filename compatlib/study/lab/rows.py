@@ -6,17 +6,17 @@ its rows were made from, and the scores by class (`class_scores`).
 
 import io
 import json
-import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from filelock import FileLock
 
 from compatlib.evaluation.statistics import ClassScores, Measured
+from compatlib.files import alone, replacing
 from compatlib.study.lab import class_scores
 from compatlib.study.lab.artifacts import REPOSITORY
 
@@ -297,6 +297,7 @@ def publish(chapter: str, new: Rows, folder: Path | None = None) -> Path:
 
     Raises:
         ValueError: no row, rows that their sidecar does not describe, or damaged files in place.
+        OSError: a file cannot be written, as on a full disk.
     """
     if undescribed := set(groups(new.frame)) - set(new.sidecar):
         raise ValueError(f"rows of {sorted(undescribed)} cannot be published: their sidecar does not describe them")
@@ -307,7 +308,8 @@ def publish(chapter: str, new: Rows, folder: Path | None = None) -> Path:
     folder = folder or PUBLISHED
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{chapter}.csv"
-    with FileLock(folder / f".{chapter}.lock"):  # two runs may publish seeds of their own at the same time
+    # Two runs may publish seeds of their own at the same time.
+    with alone(folder / f".{chapter}.lock", f"publishes rows of {path}"):
         _merge(path, new)
     return path
 
@@ -318,13 +320,21 @@ def _merge(path: Path, new: Rows) -> None:
     kept = old.frame[~pd.Series(groups(old.frame), index=old.frame.index, dtype=str).isin(replaced)]
     frame = pd.concat([part for part in (kept, new.frame) if len(part)], ignore_index=True)
     sidecar = {group: old.sidecar[group] for group in groups(kept)} | new.sidecar
-    # Rows to be replaced leave first, so that no description ever stands over rows of another making.
-    if len(kept) < len(old.frame):
-        _write(path, _text(kept))
-    _write(path.with_suffix(".json"), json.dumps(dict(sorted(sidecar.items())), indent=1, sort_keys=True) + "\n")
     by_class = {group: old.by_class.get(group, {}) for group in groups(kept)} | dict(new.by_class)
-    class_scores.write(path.with_suffix(".classes.npz"), by_class)
-    _write(path, _text(frame))
+    scores = path.with_suffix(".classes.npz")
+    # All is written before anything takes its place, the last first: a full disk leaves everything as it was.
+    with ExitStack() as written:
+        written.enter_context(replacing(path)).write_text(_text(frame), encoding="utf-8")
+        if any(by_class.values()):
+            class_scores.write(written.enter_context(replacing(scores)), by_class)
+        described = json.dumps(dict(sorted(sidecar.items())), indent=1, sort_keys=True) + "\n"
+        written.enter_context(replacing(path.with_suffix(".json"))).write_text(described, encoding="utf-8")
+        # Rows to be replaced leave first, so that no description ever stands over rows of another making.
+        if len(kept) < len(old.frame):
+            with replacing(path) as temporary:
+                temporary.write_text(_text(kept), encoding="utf-8")
+    if not any(by_class.values()):
+        scores.unlink(missing_ok=True)
 
 
 def paper_values() -> pd.DataFrame:
@@ -370,9 +380,3 @@ def _text(frame: pd.DataFrame) -> str:
     """CSV in the order of the columns. An undefined value is written out as nan, so that an empty one means damage."""
     frame = frame[list(COLUMNS)].sort_values([*CELL, "seed"], kind="stable", na_position="first")
     return frame.assign(value=frame["value"].map("{:.6f}".format)).to_csv(index=False, float_format="%.6f")
-
-
-def _write(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)

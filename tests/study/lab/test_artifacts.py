@@ -237,6 +237,37 @@ def test_a_file_that_holds_another_key_is_not_trusted(folders):
         again = train.obtain()[1]
     assert again.key == KEY
     assert first(again) == first(obtain(train)) == 2.0
+    assert read_tensors(path.with_name(f"{path.name}.damaged"))[1]["key"] == KEY[:16] + "0" * 48
+
+
+def test_a_folder_in_the_files_place_is_kept_beside(folders):
+    """It would refuse the file when the training has ended."""
+    path = folders[0] / file_name(NAME, KEY)
+    (path / "mine").mkdir(parents=True)
+    with pytest.warns(UserWarning, match="is damaged"):
+        Trainer().obtain()
+    assert first(obtain(Trainer())) == 1.0
+    assert [each.name for each in path.with_name(f"{path.name}.damaged").iterdir()] == ["mine"]
+
+
+def test_a_file_in_the_place_of_the_folder_is_told_before_the_training(folders, monkeypatch, tmp_path):
+    (tmp_path / "mine").write_text("mine")
+    monkeypatch.setenv("COMPATLIB_ARTIFACTS", str(tmp_path / "mine"))
+    train = Trainer()
+    with pytest.raises(ValueError, match=r"COMPATLIB_ARTIFACTS is '.*mine', which is no folder; name a folder"):
+        train.obtain()
+    assert train.checkpoints == []
+
+
+def test_a_full_disk_leaves_no_half_an_artifact_and_keeps_the_checkpoint(folders, full_disk):
+    def fit(modules, checkpoint):
+        checkpoint.touch()
+        return OUTCOME
+
+    modules = nn.Linear(2000, 1)
+    with full_disk(1000), pytest.raises(OSError, match=r"could not be written"):
+        load_or_fit(NAME, CONTENT, modules, lambda checkpoint: fit(modules, checkpoint))
+    assert [path.suffix for path in folders[0].iterdir()] == [".checkpoint"]
 
 
 # Published.

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 
 from compatlib.evaluation.statistics import ClassScores
-from compatlib.study.lab import class_scores
 from compatlib.study.lab.class_scores import cell_name, read, write
 from compatlib.study.lab.rows import CLASS_CELL
 
@@ -67,7 +66,7 @@ def test_a_kill_while_it_is_written_leaves_the_old_one(path, monkeypatch):
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(class_scores.os, "replace", killed)
+    monkeypatch.setattr("os.replace", killed)
     with pytest.raises(KeyboardInterrupt):
         write(path, {"a/b/0": {"cell": scores(1)}})
     assert same(read(path)["a/b/0"]["cell"], scores(0))

@@ -41,6 +41,7 @@ WITHOUT_NUMBERS = {
         for name in ("artifacts", "behaviours", "cases", "class_scores", "experiment", "make", "parallel", "progress")
     )
     + tuple(f"{LAB}.{name}" for name in ("provenance", "rows", "sidecars")),
+    "how files are written": ("compatlib.files",),
 }
 
 

@@ -1,7 +1,10 @@
 """Tidy rows: merged by group, described or refused, unambiguous, and the same after a round trip."""
 
+import errno
+import io
 import json
 import math
+import os
 import subprocess
 import sys
 
@@ -357,18 +360,19 @@ def test_a_group_that_is_there_is_replaced_and_the_others_stay(tmp_path):
     }
 
 
-@pytest.mark.parametrize("write", range(3))
-def test_an_interruption_never_leaves_rows_under_a_description_of_other_rows(tmp_path, monkeypatch, write):
+@pytest.mark.parametrize("renaming", range(3))
+def test_an_interruption_never_leaves_rows_under_a_description_of_other_rows(tmp_path, monkeypatch, renaming):
+    """Three files are put in place: the rows that stay, the description, the rows."""
     publish("problem", rows_of(record(0.1), record(0.3, 1), made="old"), tmp_path)
-    real, calls = rows._write, []
+    real, renamed = os.replace, []
 
-    def interrupted(path, text):
-        if len(calls) == write:
+    def replace(source, destination):
+        if len(renamed) == renaming:
             raise KeyboardInterrupt
-        calls.append(path)
-        real(path, text)
+        renamed.append(destination)
+        real(source, destination)
 
-    monkeypatch.setattr(rows, "_write", interrupted)
+    monkeypatch.setattr("os.replace", replace)
     with pytest.raises(KeyboardInterrupt):
         publish("problem", rows_of(record(0.9), made="new"), tmp_path)
     monkeypatch.undo()
@@ -392,6 +396,30 @@ def test_a_kill_while_a_file_is_written_leaves_the_old_one(tmp_path, monkeypatch
     with pytest.raises(KeyboardInterrupt):
         publish("problem", rows_of(record(0.2, 1)), tmp_path)
     assert same(read("problem", tmp_path).frame, before.frame)
+
+
+@pytest.mark.parametrize("file", range(4))
+def test_a_full_disk_leaves_all_files_as_they_were(tmp_path, monkeypatch, file):
+    """Four are written: rows, scores by class, the description, the rows that stay."""
+    cell = cell_name(table([record(0.1)]).iloc[0].to_dict(), CLASS_CELL)
+    by_class = {"study/cifar100/0": {cell: ClassScores(np.ones(2), np.ones(2, np.int64))}}
+    publish("problem", rows_of(record(0.1), record(0.3, 1), made="old", by_class=by_class), tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    real, opened = io.open, []
+
+    def opens(path, mode="r", *options, **others):
+        if "w" in mode:
+            opened.append(path)
+            if len(opened) == file + 1:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(path, mode, *options, **others)
+
+    monkeypatch.setattr("io.open", opens)
+    with pytest.raises(OSError, match=r"could not be written \(No space left on device\); what was there is as it was"):
+        publish("problem", rows_of(record(0.9), made="new", by_class=by_class), tmp_path)
+    monkeypatch.undo()
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    assert len(opened) == file + 1
 
 
 def test_rows_that_nothing_describes_are_neither_published_nor_read(tmp_path):

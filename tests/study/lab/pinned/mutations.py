@@ -379,7 +379,7 @@ MUTATIONS = [
         },
         ("gallery", "compatlib.gallery"): {
             "ready(rows, beside)": "ready(rows, beside).relu()",
-            "copy.deepcopy(module).eval()": "copy.deepcopy(module).train()",
+            "copy.deepcopy(module, values).eval()": "copy.deepcopy(module, values).train()",
             "norm.eps, scale, shift": "0.1, scale, shift",
             "input.relu_()": "input.abs_()",
         },
