@@ -12,12 +12,12 @@ from functools import partial
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from compatlib.data import features, sources
 from compatlib.data.images import ImageSet
 from compatlib.embedding import Report, embed, write_blocks
+from compatlib.files import alone
 from compatlib.models import encoders
 from compatlib.study.lab.parallel import Task, train_all
 from compatlib.study.lab.progress import Work
@@ -70,7 +70,7 @@ def make_all(name: str, chosen: Sequence[str] = (), *, tell: Callable[[str], Non
 def make(name: str, encoder: str, *, report: Report) -> bool:
     """Embed a data set by an encoder; returns whether there was anything to do.
 
-    A process that wants what another one is making waits for it.
+    A process that wants what another one is making waits for it, and says so in the log.
 
     Args:
         name: in `features.SOURCES`.
@@ -85,8 +85,8 @@ def make(name: str, encoder: str, *, report: Report) -> bool:
     """
     path = features.place(name, encoder, sources.features_root())
     path.parent.mkdir(parents=True, exist_ok=True)
-    report(0.0, "begins, when no other process is at it")
-    with FileLock(path.with_name(f".{encoder}.lock")):
+    report(0.0, "begins")
+    with alone(path.with_name(f".{encoder}.lock"), f"embeds {name} by {encoder}"):
         if path.exists():
             for split in features.SOURCES[name].digests:
                 features.read(name, split, encoder, sources.features_root())
