@@ -82,7 +82,7 @@ class ImageSet:
                 f"labels must be int64 ({len(self.images)},), one an image, "
                 f"not {self.labels.dtype} {tuple(self.labels.shape)}"
             )
-        _check_labels(self.labels, self.class_names)
+        check_labels(self.labels, self.class_names)
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -98,6 +98,11 @@ class ImageSet:
         """The subset at `indices` (integers (n,) or bool (N,)), in their order."""
         indices = as_indices(indices, len(self))
         return ImageSet(self.images[indices], self.labels[indices], self.class_names)
+
+    def joined(self, other: "ImageSet") -> "ImageSet":
+        """The images of both, this set's first; labels mean this set's classes."""
+        images, labels = torch.cat([self.images, other.images]), torch.cat([self.labels, other.labels])
+        return ImageSet(images, labels, self.class_names)
 
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of shapes, pixels, labels and class names."""
@@ -229,7 +234,8 @@ def _collate(items: list[tuple[Tensor, Tensor, Tensor]]) -> tuple[Tensor, Tensor
     return images, labels, indices
 
 
-def _check_labels(labels: Tensor, class_names: tuple[str, ...]) -> None:
+def check_labels(labels: Tensor, class_names: tuple[str, ...]) -> None:
+    """Raises ValueError for a label outside [0, len(class_names))."""
     if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < len(class_names):
         raise ValueError(
             f"labels run from {int(labels.min())} to {int(labels.max())}, "

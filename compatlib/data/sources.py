@@ -4,6 +4,7 @@ A data set is looked for under `$COMPATLIB_DATA`, by default `data/cache` of the
 canonical order (by class, then by a digest of the pixels), so that two copies in different files are the same set.
 """
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -17,7 +18,8 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import check_integrity, download_url
 
-from compatlib.data import folders
+from compatlib.data import features, folders
+from compatlib.data.features import FeatureSet
 from compatlib.data.image_folders import class_folders, is_passed_over
 from compatlib.data.images import FolderImages, Images, ImageSet
 
@@ -40,14 +42,23 @@ _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, 
 
 def data_root() -> Path:
     """The folder of the data sets: `$COMPATLIB_DATA`, else `data/cache` of the repository or working folder."""
+    return folders.chosen("COMPATLIB_DATA", _cache())
+
+
+def _cache() -> Path:
     repository = Path(__file__).parents[2]
     root = repository if (repository / "pyproject.toml").exists() else Path.cwd()
-    return folders.chosen("COMPATLIB_DATA", root / "data" / "cache")
+    return root / "data" / "cache"
+
+
+def features_root() -> Path:
+    """The folder of embedded images: `$COMPATLIB_FEATURES`, else `data/cache/features`."""
+    return folders.chosen("COMPATLIB_FEATURES", _cache() / "features")
 
 
 def names() -> tuple[str, ...]:
     """The data sets that `load` knows by name; any folder of images under the data root can be loaded besides."""
-    return tuple(_READERS)
+    return (*_READERS, *features.SOURCES)
 
 
 def load(
@@ -58,13 +69,16 @@ def load(
     per_class: int | None = None,
     size: int = 32,
     root: Path | str | None = None,
-) -> Images:
+    encoder: str | None = None,
+) -> Images | FeatureSet:
     """Load the `train` or `test` split of a data set.
 
     - `glyphs`: drawn on the spot, uint8 (N, 3, 32, 32); 200 classes, 60 training and 20 test images each.
     - `digits`: scikit-learn's 8×8 digits, (N, 1, 8, 8); the last third of every class is the test split.
     - `cifar100`: (N, 3, 32, 32), 500 training and 100 test images a class; fetched where there is a network.
     - `omniglot_small`: 242 characters, 12 training and 8 test drawings each by different hands, (N, 1, 35, 35).
+    - `cifar100_lite`, `omniglot_lite`: the images of `cifar100` and `omniglot_small` as an encoder sees them, a
+      `FeatureSet` (N, 2, 1280) of every image plain and mirrored, or (N, 1, 1280) where it is not mirrored.
     - any other name: `<root>/<name>/<split>/<class>/<image file>`, read when needed, (N, 3, size, size), as
       `FolderImages` says: the classes in numeric order, EXIF's rotation and transparency without effect.
 
@@ -74,17 +88,24 @@ def load(
         classes: keep the first so many classes (glyphs: draw so many).
         per_class: keep the first so many images of every class (glyphs: draw so many).
         size: side of the images that are read from a folder; the named sets have their own.
-        root: the folder of the data sets; by default `data_root()`.
+        root: the folder of the data sets; by default `data_root()`, for features `features_root()`.
+        encoder: of features alone, one of `features.WEIGHTS`.
 
     Raises:
         ValueError: an unknown name or split, more classes or images asked for than there are, a damaged file, files
-            that hold other counts than the data set has, a folder whose splits hold different classes, and as
-            `FolderImages`.
-        FileNotFoundError: the files are missing and cannot be fetched; the message says where to get and put them.
+            that hold other counts than the data set has, a folder whose splits hold different classes, features of
+            an unknown encoder or made from something else, and as `FolderImages`.
+        FileNotFoundError: the files are missing and cannot be fetched; the message says where to get and put them, or
+            how to embed the images.
     """
-    root = Path(root) if root else data_root()
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose one of {SPLITS}")
+    if name in features.SOURCES:
+        read = features.read(name, split, encoder, Path(root) if root else features_root())
+        return _first(read, classes, per_class)
+    if encoder is not None:
+        raise ValueError(f"{name!r} holds images, which no encoder {encoder!r} has seen; leave `encoder` away")
+    root = Path(root) if root else data_root()
     if name == "glyphs":
         return _glyphs(split, classes, per_class)
     if name in _READERS:
@@ -118,10 +139,10 @@ def _first(images: Images, classes: int | None, per_class: int | None) -> Images
         if not 1 <= classes <= len(counts):
             raise ValueError(f"{classes} classes asked for; the data set has 1 to {len(counts)}")
         images = images.select(images.labels < classes)
-        if isinstance(images, ImageSet):
-            images = ImageSet(images.images, images.labels, images.class_names[:classes])
-        else:
+        if isinstance(images, FolderImages):
             images.class_names = images.class_names[:classes]
+        else:
+            images = dataclasses.replace(images, class_names=images.class_names[:classes])
     if per_class is not None:
         smallest = int(counts[:classes].min())
         if not 1 <= per_class <= smallest:

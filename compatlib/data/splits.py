@@ -8,17 +8,19 @@ from typing import NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
+from compatlib.data.features import FeatureSet
 from compatlib.data.images import Images, ImageSet
 
 Set = TypeVar("Set", bound=Images)
+Joinable = TypeVar("Joinable", ImageSet, FeatureSet)
 
 
 class OpenSetSplit(NamedTuple):
     """Identities of training, validation and test are disjoint; `old_classes` of the training classes are old."""
 
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
+    train: ImageSet | FeatureSet
+    validation: ImageSet | FeatureSet
+    test: ImageSet | FeatureSet
     old_classes: int
 
 
@@ -73,27 +75,27 @@ def hold_out(images: Set, share: float = 0.1) -> tuple[Set, Set]:
     return _select(images, kept, share, "training"), _select(images, ~kept, share, "validation")
 
 
-def open_set(train: ImageSet, test: ImageSet) -> OpenSetSplit:
+def open_set(train: Joinable, test: Joinable) -> OpenSetSplit:
     """Split by identity: half of the classes to train on, a tenth to validate, the rest to test.
 
     The training *and* test images of a class go together. Of CIFAR-100: train 0–49 (old 0–24), validation 50–59,
     test 60–99. Source: this study's protocol.
 
     Raises:
-        ValueError: fewer than ten classes, the two sets name different classes, or one of them does not lie in memory.
+        ValueError: fewer than ten classes, the two sets name different classes, or they are not both an `ImageSet`
+            or both a `FeatureSet` (as of images on disk).
     """
-    on_disk = [type(images).__name__ for images in (train, test) if not isinstance(images, ImageSet)]
-    if on_disk:
+    kinds = type(train), type(test)
+    if kinds[0] is not kinds[1] or kinds[0] not in (ImageSet, FeatureSet):
         raise ValueError(
-            f"an open-set split joins the training and test images, for which both must be an ImageSet, not "
-            f"{on_disk[0]}; choose a named data set such as cifar100, or read the images into an ImageSet"
+            f"an open-set split joins the training and test images, for which both must be an ImageSet or both a "
+            f"FeatureSet, not {kinds[0].__name__} and {kinds[1].__name__}; choose a named data set such as cifar100, "
+            "or read the images into an ImageSet"
         )
     count = len(train.class_names)
     if count < 10 or train.class_names != test.class_names:
         raise ValueError(f"an open-set split needs at least ten classes, the same in both sets; got {count}")
-    everything = ImageSet(
-        torch.cat([train.images, test.images]), torch.cat([train.labels, test.labels]), train.class_names
-    )
+    everything = train.joined(test)
     half, validation = count // 2, count // 10
     return OpenSetSplit(
         of_classes(everything, 0, half),

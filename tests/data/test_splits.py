@@ -1,9 +1,13 @@
 """Which images the old and the new model see."""
 
+from itertools import product
+
+import numpy as np
 import pytest
 import torch
 
 from compatlib.data import splits
+from compatlib.data.features import FeatureSet
 from compatlib.data.images import FolderImages, ImageSet
 
 
@@ -67,15 +71,19 @@ def test_impossible_class_ranges_are_refused():
         splits.open_set(image_set(classes=5), image_set(classes=5))
 
 
-def test_open_set_of_images_on_disk_is_refused_with_what_is_possible(tmp_path):
+def test_open_set_of_images_on_disk_or_of_two_kinds_is_refused_with_what_is_possible(tmp_path):
     for number in range(10):
         (tmp_path / f"class {number}").mkdir()
         (tmp_path / f"class {number}" / "a.png").touch()
     folder = FolderImages(tmp_path)
     in_memory = ImageSet(torch.zeros(10, 1, 1, 1, dtype=torch.uint8), torch.arange(10), folder.class_names)
-    for train, test in ((folder, folder), (in_memory, folder), (folder, in_memory)):
-        with pytest.raises(ValueError, match="must be an ImageSet, not FolderImages; choose a named data set"):
-            splits.open_set(train, test)
+    features = FeatureSet(np.zeros((10, 1, 2), np.float16), torch.arange(10), folder.class_names, "origin")
+    sets = {"FolderImages": folder, "ImageSet": in_memory, "FeatureSet": features}
+    for (first, train), (second, test) in product(sets.items(), repeat=2):
+        if first != second or train is folder:
+            words = f"both must be an ImageSet or both a FeatureSet, not {first} and {second}; choose a named data set"
+            with pytest.raises(ValueError, match=words):
+                splits.open_set(train, test)
 
 
 @pytest.mark.parametrize("share", [0, -0.5, 1.5, float("nan")])

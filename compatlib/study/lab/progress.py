@@ -1,4 +1,4 @@
-"""How far a page is: the kernel writes it to a file, and whoever executes the page prints the line.
+"""How far a page or a command is: a kernel writes it to a file, and whoever executes the page prints the line.
 
 A notebook's kernel has no terminal. The file that `COMPATLIB_PROGRESS` names is replaced, whole, by one JSON object
 `{"task", "done", "seconds_left", "detail"}`; without the variable nothing is written.
@@ -7,10 +7,23 @@ A notebook's kernel has no terminal. The file that `COMPATLIB_PROGRESS` names is
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 _EVERY = 1.0  # seconds between two records
+
+
+def duration_in_words(seconds: float) -> str:
+    """A duration to two units, such as "45 s", "1 min 20 s", "2 h 5 min" or "3 d 4 h"."""
+    total = max(0, round(seconds))
+    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
+    first = next((index for index, (_, length) in enumerate(units) if total >= length), len(units) - 1)
+    words = []
+    for name, length in units[first : first + 2]:
+        count, total = divmod(total, length)
+        if count or not words:
+            words.append(f"{count} {name}")
+    return " ".join(words)
 
 
 class Work:
@@ -18,10 +31,12 @@ class Work:
 
     Use `report = work.task(name)` and call `report(share done, text)`; a task that needs no work is closed by
     `work.done(name)` and taken out of the estimate of the remaining time.
+
+    tell: called with each record as a line, by a command that has a terminal.
     """
 
-    def __init__(self, tasks: Mapping[str, float]) -> None:
-        self._open, self._shares = dict(tasks), {}
+    def __init__(self, tasks: Mapping[str, float], tell: Callable[[str], None] | None = None) -> None:
+        self._open, self._shares, self._tell = dict(tasks), {}, tell
         self._worked, self._begun, self._written = 0.0, time.monotonic(), -_EVERY
 
     def task(self, name: str):
@@ -44,7 +59,7 @@ class Work:
     def _write(self, name: str, text: str) -> None:
         target = os.environ.get("COMPATLIB_PROGRESS")
         self._written = time.monotonic()
-        if not target:
+        if not target and self._tell is None:
             return
         # Several tasks may be under way at once.
         partial = sum(weight * self._shares.get(name, 0.0) for name, weight in self._open.items())
@@ -52,6 +67,11 @@ class Work:
         share = min(1.0, (self._worked + partial) / planned) if planned > 0 else 1.0
         spent = time.monotonic() - self._begun
         left = spent * (1 - share) / share if share > 0.01 else None
+        if self._tell is not None:
+            time_left = "time left not known yet" if left is None else f"{duration_in_words(left)} left"
+            self._tell(f"{name:<14} {share:4.0%} | {text} | {time_left}")
+        if not target:
+            return
         record = {"task": name, "done": share, "seconds_left": left, "detail": text}
         temporary = Path(f"{target}.{os.getpid()}")
         temporary.write_text(json.dumps(record), encoding="utf-8")

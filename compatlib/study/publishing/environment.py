@@ -26,7 +26,7 @@ _KEPT = (
     "SSL_CERT_FILE SSL_CERT_DIR REQUESTS_CA_BUNDLE CURL_CA_BUNDLE "
     "CUDA_VISIBLE_DEVICES CUDA_DEVICE_ORDER CUDA_HOME CUDA_PATH NVIDIA_VISIBLE_DEVICES NVIDIA_DRIVER_CAPABILITIES "
     "HIP_VISIBLE_DEVICES ROCR_VISIBLE_DEVICES "
-    "COMPATLIB_DATA COMPATLIB_ARTIFACTS COMPATLIB_BUILD COMPATLIB_PROGRESS"
+    "COMPATLIB_DATA COMPATLIB_FEATURES COMPATLIB_ARTIFACTS COMPATLIB_BUILD COMPATLIB_PROGRESS"
 )
 KEPT = frozenset(_KEPT.split())
 # Kept where they are whole numbers: of others the libraries complain, in the middle of a page.
@@ -42,7 +42,12 @@ FIXED = {
     "JUPYTER_PREFER_ENV_PATH": "1",
     "OMP_WAIT_POLICY": "passive",
 }
-_FOLDERS = {"COMPATLIB_DATA": ROOT / "data" / "cache", "COMPATLIB_ARTIFACTS": ROOT / "data" / "cache" / "artifacts"}
+_CACHE = ROOT / "data" / "cache"
+_FOLDERS = {
+    "COMPATLIB_DATA": _CACHE,
+    "COMPATLIB_FEATURES": _CACHE / "features",
+    "COMPATLIB_ARTIFACTS": _CACHE / "artifacts",
+}
 # What goes from the environment of the workflow, which hands the rest to a queue's commands.
 _OF_THE_WORKFLOW = ("PYTHON", "SNAKEMAKE_", "BASH_ENV")
 _ENTERED = "compatlib_entered"  # an option of Python's, which no child inherits as it would a variable
@@ -55,7 +60,7 @@ def of_page(spare_home: Path = HOME) -> dict[str, str]:
         spare_home: stands for a home that is not there or cannot be written to; made if it is needed.
 
     Raises:
-        ValueError: $COMPATLIB_DATA or $COMPATLIB_ARTIFACTS names no folder, or the checkout's path cannot be used.
+        ValueError: one of the variables of `_FOLDERS` names no folder, or the checkout's path cannot be used.
     """
     kept = {name: value for name, value in os.environ.items() if name in KEPT}
     threads = {name: value for name, value in os.environ.items() if name in THREADS}

@@ -12,20 +12,9 @@ import time
 from pathlib import Path
 from typing import TextIO
 
+from compatlib.study.lab.progress import duration_in_words
+
 VARIABLE = "COMPATLIB_PROGRESS"
-
-
-def duration_in_words(seconds: float) -> str:
-    """A duration to two units, such as "45 s", "1 min 20 s", "2 h 5 min" or "3 d 4 h"."""
-    total = max(0, round(seconds))
-    units = (("d", 86_400), ("h", 3_600), ("min", 60), ("s", 1))
-    first = next((index for index, (_, length) in enumerate(units) if total >= length), len(units) - 1)
-    words = []
-    for name, length in units[first : first + 2]:
-        count, total = divmod(total, length)
-        if count or not words:
-            words.append(f"{count} {name}")
-    return " ".join(words)
 
 
 def read_progress(path: Path) -> dict | None:

@@ -24,6 +24,7 @@ WITHOUT_NUMBERS = {
         "compatlib.data.folders",
         "compatlib.data.image_folders",
         "compatlib.data.decoding",
+        "compatlib.data.features",
         "compatlib.data.glyphs",
         "compatlib.data.glyph_characters",
         "compatlib.data.glyph_identities",

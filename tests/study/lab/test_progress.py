@@ -220,3 +220,22 @@ def test_without_the_variable_nothing_is_written(tmp_path, monkeypatch, value):
     work.task("old")(0.5, "")
     work.done("old")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_command_is_told_every_record_as_a_line_without_a_file(monkeypatch, clock):
+    monkeypatch.delenv("COMPATLIB_PROGRESS", raising=False)
+    lines = []
+    work = Work({"lite0": 3.0, "lite2": 1.0}, lines.append)
+    work.task("lite0")(0.0, "begins")
+    clock.now += 90
+    work.task("lite0")(0.5, "4 of 8")
+    clock.now += 0.5
+    work.task("lite0")(0.6, "5 of 8")  # too soon for another line
+    work.done("lite0")
+    work.done("lite2", worked=False)
+    assert lines == [
+        "lite0            0% | begins | time left not known yet",
+        "lite0           38% | 4 of 8 | 2 min 30 s left",
+        "lite0           75% | done | 30 s left",
+        "lite2          100% | found | 0 s left",
+    ]

@@ -65,6 +65,7 @@ FOLDERS = {
     "PYTHONPATH": str(ROOT),
     "COMPATLIB_DATA": str(ROOT / "data" / "cache"),
     "COMPATLIB_ARTIFACTS": str(ROOT / "data" / "cache" / "artifacts"),
+    "COMPATLIB_FEATURES": str(ROOT / "data" / "cache" / "features"),
 }
 
 
@@ -110,12 +111,18 @@ def test_a_number_of_threads_that_is_none_is_left_out(shell, value):
 @pytest.mark.parametrize("make", [of_page, of_workflow])
 def test_paths_mean_the_same_wherever_a_process_works(shell, tmp_path, make):
     shell.chdir(tmp_path)
-    given = {"COMPATLIB_DATA": "~/data", "COMPATLIB_ARTIFACTS": "models", "PYTHONPATH": f":a:{ROOT}"}
+    given = {
+        "COMPATLIB_DATA": "~/data",
+        "COMPATLIB_ARTIFACTS": "models",
+        "COMPATLIB_FEATURES": "f",
+        "PYTHONPATH": f":a:{ROOT}",
+    }
     for name, value in given.items():
         shell.setenv(name, value)
     made = make()
     assert made["COMPATLIB_DATA"] == str(tmp_path / "data")
     assert made["COMPATLIB_ARTIFACTS"] == str(tmp_path / "models")
+    assert made["COMPATLIB_FEATURES"] == str(tmp_path / "f")
     assert made["PYTHONPATH"] == f"{ROOT}:{tmp_path / 'a'}"
 
 
