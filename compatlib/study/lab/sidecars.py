@@ -16,7 +16,8 @@ from compatlib.study.lab.cases import Case
 from compatlib.study.lab.images import data_digests, known_classes
 from compatlib.study.lab.make import behaviours_of, with_ancestors
 from compatlib.study.lab.provenance import device, source_commit, versions
-from compatlib.study.lab.rows import CELL, Rows, read
+from compatlib.study.lab.row_files import read
+from compatlib.study.lab.rows import CELL, Rows
 from compatlib.study.lab.trainables import Trainable
 from compatlib.study.lab.trainables.base import differing
 from compatlib.study.settings import Settings, settings

@@ -15,7 +15,8 @@ from compatlib.evaluation.statistics import NOT_REPRODUCED, REPRODUCED, Paired, 
 from compatlib.study.lab import sidecars
 from compatlib.study.lab.artifacts import REPOSITORY
 from compatlib.study.lab.figures.tables import show
-from compatlib.study.lab.rows import COLUMNS, GROUP, IS_CURRENT, Rows, read
+from compatlib.study.lab.row_files import read
+from compatlib.study.lab.rows import COLUMNS, GROUP, IS_CURRENT, Rows
 from compatlib.study.publishing.chapters import CHAPTERS, chapter_of
 
 CLAIMS_FILE = REPOSITORY / "book" / "claims.yml"

@@ -8,7 +8,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from compatlib.study.lab import artifacts, experiment, rows
+from compatlib.study.lab import artifacts, experiment, row_files
 from compatlib.study.publishing.chapters import CHAPTERS, chapter_of
 from compatlib.study.settings import settings
 
@@ -25,7 +25,7 @@ def measure(chapter: str, profile: str, dataset: str = "", seeds: str = "") -> N
         outcome = experiment.measure(about, run.model_copy(update={"seeds": (seed,)}))
         for artifact in outcome.to_publish.values():
             artifacts.publish(artifact)
-        path = rows.publish(chapter, outcome.rows)
+        path = row_files.publish(chapter, outcome.rows)
         print(f"seed {seed}: {len(outcome.rows.frame)} rows in {path}", flush=True)
 
 

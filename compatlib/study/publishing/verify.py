@@ -14,7 +14,7 @@ from unittest import mock
 
 import pandas as pd
 
-from compatlib.study.lab import artifacts, make, rows, sidecars
+from compatlib.study.lab import artifacts, make, row_files, rows, sidecars
 from compatlib.study.lab.cases import BY_CLASS, Case
 from compatlib.study.lab.measures.cost import TIMINGS
 from compatlib.study.lab.seed import Seed
@@ -39,7 +39,7 @@ def verify(chapter: str, profile: str, seed: int, *, everything: bool = False) -
     Raises:
         ValueError: an unknown chapter, a seed without published rows, or no case whose models are published.
     """
-    about, published = chapter_of(chapter), rows.read(chapter)
+    about, published = chapter_of(chapter), row_files.read(chapter)
     run = about.prepared(settings({"profile": profile, "seeds": [seed]}, about.knobs))
     own = published.run(run.profile, run.dataset)
     own = own.frame[own.frame["seed"] == seed]

@@ -6,7 +6,7 @@ import pytest
 
 from compatlib.embedding import embed
 from compatlib.evaluation.retrieval import evaluate
-from compatlib.study.lab import experiment, rows
+from compatlib.study.lab import experiment, row_files, rows
 from compatlib.study.lab.cases import case, under
 from compatlib.study.lab.experiment import Chapter, changes_in_words, measure, tasks, unchanged, validation
 from compatlib.study.lab.images import CLASS_INCREMENTAL, data_digests, images_to_test
@@ -98,8 +98,8 @@ def test_a_mean_over_all_queries_has_its_class_scores_and_rows_hold_none(measure
 
 
 def test_the_outcome_can_be_published_and_read_again(measured, tmp_path):
-    rows.publish("dummy", measured.rows, tmp_path)
-    again = rows.read("dummy", tmp_path)
+    row_files.publish("dummy", measured.rows, tmp_path)
+    again = row_files.read("dummy", tmp_path)
     assert len(again.frame) == len(measured.rows.frame)
     assert again.undescribed().empty
     assert again.sidecar == measured.rows.sidecar

@@ -40,7 +40,7 @@ WITHOUT_NUMBERS = {
         f"{LAB}.{name}"
         for name in ("artifacts", "behaviours", "cases", "class_scores", "experiment", "make", "parallel", "progress")
     )
-    + tuple(f"{LAB}.{name}" for name in ("provenance", "rows", "sidecars")),
+    + tuple(f"{LAB}.{name}" for name in ("provenance", "row_files", "rows", "sidecars")),
     "how files are written": ("compatlib.files",),
 }
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from compatlib.data import sources
-from compatlib.study.lab import rows, sidecars
+from compatlib.study.lab import row_files, rows, sidecars
 from compatlib.study.lab.artifacts import Artifact
 from compatlib.study.lab.behaviours import BEHAVIOURS
 from compatlib.study.lab.cases import Case, case, under
@@ -335,7 +335,7 @@ def test_only_the_rows_of_the_run_are_asked_for(no_data, read):
 @pytest.mark.parametrize("name", CHAPTERS)
 def test_the_studys_published_rows_are_of_cases_that_are_still_asked_for(no_data, name):
     """By this version or an earlier one: what no case asks for would be shown as of an earlier version for good."""
-    chapter, measured = CHAPTERS[name], rows.read(name)
+    chapter, measured = CHAPTERS[name], row_files.read(name)
     for place in {group.rpartition("/")[0] for group in measured.sidecar}:
         profile, dataset = place.split("/")
         now = current(chapter, measured.run(profile, dataset), profile, dataset)

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from compatlib.study.lab import rows, sidecars
+from compatlib.study.lab import row_files, rows, sidecars
 from compatlib.study.lab.measures import (
     answers,
     curve,
@@ -33,7 +33,7 @@ ALL = pytest.mark.parametrize("name", [name for name in CHAPTERS if name != "rec
 
 def published_plan(name: str):
     """The published rows of a chapter on CIFAR-100, and the cases of every seed."""
-    chapter, published = CHAPTERS[name], rows.read(name).run("study", "cifar100")
+    chapter, published = CHAPTERS[name], row_files.read(name).run("study", "cifar100")
     seeds = sorted({int(group.rpartition("/")[2]) for group in published.sidecar})
     run = settings({"profile": "study", "dataset": "cifar100", "seeds": seeds}, chapter.knobs)
     prepared = chapter.prepared(run)
@@ -58,7 +58,7 @@ def test_chapters_are_known_by_their_names():
 
 @ALL
 def test_every_published_row_is_described(name):
-    published = rows.read(name)
+    published = row_files.read(name)
     assert len(published.frame) > 100
     assert published.undescribed().empty
     assert set(rows.groups(published.frame)) == set(published.sidecar)

@@ -9,7 +9,7 @@ import yaml
 from scipy import stats
 
 from compatlib.evaluation.statistics import ClassScores
-from compatlib.study.lab import rows, sidecars
+from compatlib.study.lab import row_files, rows, sidecars
 from compatlib.study.lab.class_scores import cell_name
 from compatlib.study.lab.experiment import VALIDATION_SEED, unchanged
 from compatlib.study.lab.rows import CLASS_CELL, Rows, groups
@@ -101,7 +101,7 @@ def test_every_committed_claim_has_a_verdict_wherever_its_chapter_has_rows(judge
     """A mistyped cell would show as "not measured" for ever."""
     expected = Counter()
     for each in load():
-        runs = {group.rpartition("/")[0] for group in rows.read(each.chapter).sidecar}
+        runs = {group.rpartition("/")[0] for group in row_files.read(each.chapter).sidecar}
         expected |= Counter({(each.id, *run.split("/")): 1 for run in runs or {"/"}})
     assert Counter((each.claim.id, each.profile, each.dataset) for each in judged_of_published) == expected
     for each in judged_of_published:
@@ -113,7 +113,7 @@ def test_every_committed_claim_has_a_verdict_wherever_its_chapter_has_rows(judge
 
 
 def test_without_rows_no_claim_is_measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(rows, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(row_files, "PUBLISHED", tmp_path)
     judged = claims.judge_published()
     assert [each.claim.id for each in judged] == [each.id for each in sorted(load(), key=chapters_order())]
     assert set(table(judged)["verdict"]) == {"not measured"}
@@ -361,11 +361,11 @@ def test_class_scores_of_a_seed_that_was_left_out_are_not_those_of_the_seed_that
 def test_the_tunings_seeds_are_never_a_chapters():
     """Nor are a tuning's cells another chapter's: its seeds would be added to them."""
     for chapter in ("problem", "bct", "fct", "sfsc"):
-        own = rows.read(chapter)
+        own = row_files.read(chapter)
         assert own.frame["seed"].max() < VALIDATION_SEED
         for tuning in (name for name, each in CHAPTERS.items() if each.prepared is not unchanged):
             columns = [name for name in rows.CELL if name != "chapter"]
-            tuned = rows.read(tuning).frame
+            tuned = row_files.read(tuning).frame
             assert tuned["seed"].min() >= VALIDATION_SEED
             assert tuned.merge(own.frame, on=columns).empty
 

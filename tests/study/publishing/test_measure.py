@@ -5,14 +5,14 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from compatlib.study.lab import artifacts, experiment, rows
+from compatlib.study.lab import artifacts, experiment, row_files, rows
 from compatlib.study.publishing import measure
 
 
 @pytest.fixture
 def published(tmp_path, monkeypatch):
     """Folders of its own, and a bench that is interrupted at seed 2."""
-    monkeypatch.setattr(rows, "PUBLISHED", tmp_path)
+    monkeypatch.setattr(row_files, "PUBLISHED", tmp_path)
     monkeypatch.setattr(artifacts, "PUBLISHED_MODELS", tmp_path / "models")
     monkeypatch.setattr(experiment, "measure", interrupted_at_seed_2)
     return tmp_path
@@ -36,7 +36,7 @@ def interrupted_at_seed_2(chapter, run):
 def test_an_interrupted_run_keeps_the_seeds_that_it_has(published):
     with pytest.raises(KeyboardInterrupt):
         measure.measure("problem", "smoke", seeds="0,1,2")
-    kept = rows.read("problem", published)
+    kept = row_files.read("problem", published)
     assert list(kept.frame["seed"]) == [0, 1]
     assert len(list((published / "models").glob("*.safetensors"))) == 2
 
@@ -44,12 +44,12 @@ def test_an_interrupted_run_keeps_the_seeds_that_it_has(published):
 def test_a_seed_that_is_measured_again_replaces_its_rows(published):
     measure.measure("problem", "smoke", seeds="0,1")
     measure.measure("problem", "smoke", seeds="1")
-    assert list(rows.read("problem", published).frame["seed"]) == [0, 1]
+    assert list(row_files.read("problem", published).frame["seed"]) == [0, 1]
 
 
 def test_a_tuning_is_a_chapter_too(published):
     measure.measure("sfsc_tuning", "smoke", seeds="1")
-    assert set(rows.read("sfsc_tuning", published).frame["chapter"]) == {"sfsc_tuning"}
+    assert set(row_files.read("sfsc_tuning", published).frame["chapter"]) == {"sfsc_tuning"}
 
 
 def test_the_command_line_names_what_is_wrong(published, capsys):

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from compatlib.study.lab import artifacts, experiment, rows
+from compatlib.study.lab import artifacts, experiment, row_files, rows
 from compatlib.study.lab.measures.cost import TIMINGS
 from compatlib.study.publishing import verify
 from compatlib.study.publishing.chapters import chapter_of
@@ -22,13 +22,13 @@ def measured(tmp_path_factory):
         patch.setattr(artifacts, "PUBLISHED_MODELS", folder / "models")
         for artifact in outcome.to_publish.values():
             artifacts.publish(artifact)
-        rows.publish("problem", outcome.rows, folder)
+        row_files.publish("problem", outcome.rows, folder)
     return folder
 
 
 @pytest.fixture
 def published(measured, monkeypatch):
-    monkeypatch.setattr(rows, "PUBLISHED", measured)
+    monkeypatch.setattr(row_files, "PUBLISHED", measured)
     monkeypatch.setattr(artifacts, "PUBLISHED_MODELS", measured / "models")
     return measured
 
@@ -39,17 +39,17 @@ def test_what_was_published_is_measured_again_without_training(published, monkey
     found = verify.verify("problem", "smoke", 0, everything=everything)
     assert found["agrees"].all()
     assert found["difference"].abs().max() <= verify.ROUNDING
-    frame = rows.read("problem").frame
+    frame = row_files.read("problem").frame
     untimed = frame[~frame["metric"].isin(TIMINGS)]
     assert len(found) == len(untimed) if everything else 0 < len(found) < len(untimed)
     assert set(found["metric"]) == set(untimed["metric"])  # the sample has every kind of question
 
 
 def test_a_value_that_is_not_what_the_models_give_is_told(published, monkeypatch, capsys):
-    wrong = rows.read("problem")
+    wrong = row_files.read("problem")
     place = wrong.frame[(wrong.frame["method"] == "chance") & (wrong.frame["metric"] == "map")].index[0]
     wrong.frame.loc[place, "value"] += 0.01
-    monkeypatch.setattr(rows, "read", lambda chapter: wrong)
+    monkeypatch.setattr(row_files, "read", lambda chapter: wrong)
     assert verify.main(["problem", "--profile", "smoke"]) == 1
     said = capsys.readouterr().out
     assert "1 outside of 0.003" in said
@@ -58,11 +58,11 @@ def test_a_value_that_is_not_what_the_models_give_is_told(published, monkeypatch
 
 def test_rows_of_an_earlier_version_are_left_out_and_it_says_so(published, monkeypatch, capsys):
     """Their models are others than those that are published now."""
-    earlier = rows.read("problem")
+    earlier = row_files.read("problem")
     about = earlier.sidecar["smoke/glyphs/0"]["cases"]
     for case in about[1:]:
         case["made"] = "of another making"
-    monkeypatch.setattr(rows, "read", lambda chapter: earlier)
+    monkeypatch.setattr(row_files, "read", lambda chapter: earlier)
     found = verify.verify("problem", "smoke", 0, everything=True)
     assert set(found["query_model"]) == {about[0]["cells"]["query_model"]}
     assert f"{len(about) - 1} of {len(about)} cases are of an earlier version" in capsys.readouterr().out

@@ -10,7 +10,8 @@ from compatlib.study.lab.figures import papers
 from compatlib.study.lab.figures.cells import METRICS
 from compatlib.study.lab.figures.columns import difference
 from compatlib.study.lab.figures.tables import by, crossed, table
-from compatlib.study.lab.rows import Rows, paper_values
+from compatlib.study.lab.row_files import paper_values
+from compatlib.study.lab.rows import Rows
 
 _TESTS: tuple[papers.Test, ...] = (
     papers.OLD,

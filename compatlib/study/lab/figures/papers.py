@@ -11,7 +11,8 @@ from compatlib.study.lab import sidecars
 from compatlib.study.lab.experiment import Chapter
 from compatlib.study.lab.figures.cells import METRICS, pair
 from compatlib.study.lab.figures.columns import level
-from compatlib.study.lab.rows import Rows, paper_values, read
+from compatlib.study.lab.row_files import paper_values, read
+from compatlib.study.lab.rows import Rows
 
 # Settings and sources of `data/paper_values.csv`.
 CIFAR = {"dataset": "CIFAR-100", "setting": "50->100 classes"}

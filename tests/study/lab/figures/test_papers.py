@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 from compatlib.study.lab.figures import papers
-from compatlib.study.lab.rows import Rows, paper_values, table
+from compatlib.study.lab.row_files import paper_values
+from compatlib.study.lab.rows import Rows, table
 from tests.study.lab.figures import made
 
 TESTS = (
