@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
@@ -171,9 +172,12 @@ def initialised(make: Callable[[], nn.Module], seed: int, role: str) -> nn.Modul
 
 
 def one_device(precision: str = "float32") -> Fabric:
-    """Lightning Fabric on one device, a GPU where there is one, without its announcements."""
+    """Lightning Fabric on one device, a GPU where there is one, without its announcements.
+
+    The variables of a scheduler's or a launcher's tasks do not count: it is this process alone.
+    """
     logging.getLogger("lightning_fabric.utilities.rank_zero").setLevel(logging.WARNING)
-    return Fabric(accelerator="auto", devices=1, precision=PRECISIONS[precision])
+    return Fabric(accelerator="auto", devices=1, precision=PRECISIONS[precision], plugins=[LightningEnvironment()])
 
 
 def fit(

@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from compatlib.checkpoints import read_tensors, write_tensors
 from compatlib.data.augment import crop_and_flip, unchanged
 from compatlib.data.images import ImageSet
-from compatlib.training import Recipe, fit, initialised, stream
+from compatlib.training import Recipe, fit, initialised, one_device, stream
 
 RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=0.05, warmup_epochs=1)
 
@@ -833,3 +833,19 @@ def test_two_processes_equal_one_on_the_joined_batch(tmp_path, name):
     shared, _ = read_tensors(tmp_path / name)
     for key, tensor in alone.state_dict().items():
         torch.testing.assert_close(shared[key], tensor, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"SLURM_NTASKS": "2", "SLURM_JOB_NAME": "train", "SLURM_JOB_ID": "5"},
+        {"SLURM_NTASKS": "2", "SLURM_NTASKS_PER_NODE": "2", "SLURM_JOB_NAME": "train", "SLURM_PROCID": "1"},
+        {"RANK": "1", "WORLD_SIZE": "2", "LOCAL_RANK": "1", "MASTER_ADDR": "localhost", "TORCHELASTIC_RUN_ID": "3"},
+    ],
+    ids=["srun", "a task of a node", "torchrun"],
+)
+def test_the_tasks_of_a_scheduler_do_not_count(monkeypatch, variables):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    fabric = one_device()
+    assert (fabric.world_size, fabric.global_rank, fabric.is_global_zero) == (1, 0, True)
