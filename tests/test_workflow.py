@@ -1,5 +1,6 @@
 """The whole workflow, as a reader calls it: from notebooks to HTML, again, interrupted, failing, and on a queue."""
 
+import fcntl
 import json
 import os
 import re
@@ -293,6 +294,28 @@ def test_make_finds_its_environment_wherever_the_checkout_lies(repository, name)
     done = subprocess.run(["make", "env", "PYTHON=false"], cwd=moved, env=variables, capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
     assert (moved / "told").read_text() == f"{moved / 'compatlib' / '__init__.py'}\n"
+
+
+def test_a_second_make_waits_for_the_environment_that_the_first_makes(repository):
+    """The first is played here: it holds the lock, and ends with an environment that is ready."""
+    lock, told = repository / "build" / "environment.lock", repository / "told"
+    lock.parent.mkdir()
+    with lock.open("a") as held, told.open("w") as file:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        command = ["make", "env", f"PYTHON={sys.executable}"]
+        second = subprocess.Popen(command, cwd=repository, stdout=file, stderr=subprocess.STDOUT)
+        deadline = time.monotonic() + PATIENCE
+        while "the environment is being made by another make; waiting for its end" not in told.read_text():
+            assert second.poll() is None, told.read_text()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        python = repository / ".venv" / "bin" / "python"
+        python.parent.mkdir(parents=True)
+        python.write_text("#!/bin/sh\n")
+        python.chmod(0o755)
+        shutil.copy(repository / "requirements.txt", repository / ".venv" / "installed.txt")
+    assert second.wait(PATIENCE) == 0, told.read_text()
+    assert {path.name for path in (repository / ".venv").iterdir()} == {"bin", "installed.txt"}
 
 
 def test_make_refuses_a_path_that_no_environment_bears(repository):

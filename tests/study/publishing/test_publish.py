@@ -1,11 +1,14 @@
 """The archive: whole in itself, and the same from the same book."""
 
 import json
+import threading
+import time
 import zipfile
 
 import pytest
 
 from compatlib.study.publishing import book
+from compatlib.study.publishing.processes import only_build
 from compatlib.study.publishing.publish import archive, publish, remote_loads
 from compatlib.study.publishing.runs import Run
 
@@ -74,3 +77,21 @@ def test_only_a_fresh_book_is_published(repository, html):
     (repository / "book" / "intro.md").write_text("# Another\n")
     with pytest.raises(ValueError, match="no fresh book"):
         publish(run)
+
+
+def test_an_archive_waits_for_a_build_that_would_replace_the_book(repository, html, capfd):
+    run, found = Run("smoke", root=repository), []
+    run.folder.mkdir(parents=True)
+    html.rename(run.html.parent)
+    (run.html.parent / "build.json").write_text(json.dumps(book._made_from(run)))
+    thread = threading.Thread(target=lambda: found.append(publish(run)))
+    with only_build(repository / "build" / "lock"):
+        thread.start()
+        told, deadline = "", time.monotonic() + 60
+        while "another build is at work in this folder; waiting for its end" not in told:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+            told += capfd.readouterr().err
+        assert found == []
+    thread.join(60)
+    assert found == [repository / "build" / "compatlib-book-smoke.zip"]
