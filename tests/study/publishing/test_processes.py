@@ -93,8 +93,9 @@ def test_interrupt_ends_the_whole_group(tmp_path, number):
     wait_until(lambda: not psutil.pid_exists(inner) or psutil.Process(inner).status() == psutil.STATUS_ZOMBIE)
 
 
-def test_interrupt_while_the_command_is_being_started_ends_it_too(tmp_path):
-    """The command itself sends it, as early as can be."""
+def test_interrupt_while_the_command_is_being_started_ends_it_too(tmp_path, monkeypatch):
+    """The command itself sends it, as early as can be: now and then before its shell has begun to heed interrupts."""
+    monkeypatch.setitem(processes.PATIENCE, signal.SIGINT, 0.5)
     others = psutil.Process().children(recursive=True)  # of the tests that ran here before
     for _ in range(10):
         with only_build(tmp_path / "lock") as lock:
