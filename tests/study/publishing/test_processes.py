@@ -141,7 +141,13 @@ def test_mark_stays_the_same_when_the_clock_is_set(monkeypatch):
     mark, real = build_mark(), psutil.Process.create_time
     monkeypatch.setattr(psutil.Process, "create_time", lambda process: real(process) + 3_600)
     assert build_mark() == mark
-    assert len({start_of(process) for process in (os.getpid(), os.getppid())}) == 2
+    time.sleep(0.05)  # several ticks of the system's clock of processes
+    later = subprocess.Popen(["sleep", "600"])
+    try:
+        assert start_of(later.pid) != start_of(os.getpid())
+    finally:
+        later.kill()
+        later.wait()
 
 
 def test_number_of_no_process_is_not_alive():
