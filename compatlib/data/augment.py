@@ -1,4 +1,4 @@
-"""Augmentation of whole batches with randomness of each image's own: pad-and-crop, flips, and SimCLR's two views."""
+"""Augmentation of whole batches with randomness of each image's own: pad-and-crop, flips, SimCLR's two views; noise."""
 
 import torch
 from torch import Tensor
@@ -39,6 +39,33 @@ def crop_and_flip(images: Tensor, generator: torch.Generator, *, padding: int = 
 def unchanged(images: Tensor, generator: torch.Generator) -> Tensor:
     """No augmentation; the generator is not used."""
     return images
+
+
+def view_with_noise(
+    features: Tensor, generator: torch.Generator, *, deviation: Tensor | float = 1.0, noise: float = 0.3
+) -> Tensor:
+    """One of the stored views of every item, each as likely, with normal noise: how features are augmented.
+
+    Not published; this study's regime of heads. The default is that of the study's trial.
+
+    Args:
+        features: (N, views, d) of any type of floats, on the processor or a device.
+        generator: on the processor.
+        deviation: (d,) or a number; the noise of a feature is in its multiples.
+        noise: standard deviation of the noise, ≥ 0, of features whose deviation is 1.
+
+    Returns:
+        float32 (N, d).
+
+    Raises:
+        ValueError: features are not (N, views, d), or noise is negative.
+    """
+    if features.ndim != 3 or not noise >= 0:
+        raise ValueError(f"needs features (N, views, d) and noise ≥ 0, got {tuple(features.shape)} and {noise}")
+    count, views, size = features.shape
+    view = torch.randint(views, (count,), generator=generator).to(features.device)
+    chosen = features[torch.arange(count, device=features.device), view].float()
+    return chosen + noise * deviation * torch.randn(count, size, generator=generator).to(features.device)
 
 
 def two_views(images: Tensor, generator: torch.Generator, *, flip: bool = True) -> tuple[Tensor, Tensor]:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from compatlib.data.augment import crop_and_flip, two_views, unchanged
+from compatlib.data.augment import crop_and_flip, two_views, unchanged, view_with_noise
 
 
 def batch(seed=0, count=64, channels=3, height=9, width=7):
@@ -135,3 +135,47 @@ def test_wrong_arguments_are_refused():
         crop_and_flip(batch()[0], generator(0))
     with pytest.raises(ValueError, match="uint8"):
         two_views(batch().float(), generator(0))
+
+
+# Features.
+
+
+def features(seed=0, count=40, views=2, size=6):
+    return torch.randn(count, views, size, generator=generator(seed)).half()
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("views", [1, 2, 3])
+def test_without_noise_every_item_is_one_of_its_own_views(seed, views):
+    stored = features(seed, views=views)
+    found = view_with_noise(stored, generator(seed), noise=0)
+    assert found.dtype == torch.float32
+    for item, result in zip(stored, found, strict=True):
+        assert any(torch.equal(result, view.float()) for view in item)
+
+
+def test_views_are_drawn_for_each_item_and_all_are_as_likely():
+    stored = torch.arange(4.0).view(1, 4, 1).expand(20_000, 4, 1)
+    counts = torch.bincount(view_with_noise(stored, generator(0), noise=0).flatten().long(), minlength=4)
+    assert (counts / 20_000 - 0.25).abs().max() < 0.02
+
+
+def test_noise_is_normal_of_the_deviation_asked_for_and_of_each_number_its_own():
+    deviation = torch.tensor([0.0, 1.0, 5.0])
+    noise = view_with_noise(torch.zeros(50_000, 1, 3), generator(0), deviation=deviation, noise=0.3)
+    torch.testing.assert_close(noise.std(0), 0.3 * deviation, rtol=0.02, atol=0)
+    torch.testing.assert_close(noise.mean(0), torch.zeros(3), rtol=0, atol=0.03)
+    assert torch.corrcoef(noise[:, 1:].T)[0, 1].abs() < 0.02
+    assert (noise[:, 1].abs() < 0.3).float().mean() == pytest.approx(0.683, abs=0.01)  # within one deviation
+
+
+def test_features_are_augmented_by_the_generator_alone():
+    same = [view_with_noise(features(), generator(3)) for _ in range(2)]
+    assert torch.equal(*same)
+    assert not torch.equal(same[0], view_with_noise(features(), generator(4)))
+
+
+@pytest.mark.parametrize(("shape", "noise"), [((5, 6), 0.3), ((5, 2, 3, 3), 0.3), ((5, 2, 6), -0.1), ((5, 2, 6), math.nan)])
+def test_impossible_arguments_of_features_are_refused(shape, noise):
+    with pytest.raises(ValueError, match=r"needs features \(N, views, d\) and noise ≥ 0, got"):
+        view_with_noise(torch.zeros(shape), generator(0), noise=noise)

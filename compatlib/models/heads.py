@@ -1,0 +1,68 @@
+"""Heads on features of an encoder that nobody trains: what most people train, and upgrade.
+
+1280 numbers → hidden → BatchNorm → ReLU → embedding, which ends as the networks of :mod:`compatlib.models.resnet` do:
+`relu_pool` (BatchNorm, ReLU: non-negative) or `linear_bn` (BatchNorm: signed). Not published; this study's regime. A
+switchable head slices the hidden layer: `Slimmable(head, widths, image_size=(1280,))`.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from compatlib.models.resnet import HEADS, Backbone
+
+
+class FeatureHead(Backbone):
+    """Features (N, size_in), or (N, views, size_in) of which the first view counts, → embeddings float32 (N, dim).
+
+    Features are standardised first, by the mean and the deviation that the head was made with.
+    """
+
+    def __init__(self, trunk: nn.Module, head: nn.Module, dim: int, mean: Tensor, deviation: Tensor) -> None:
+        super().__init__(trunk, head, dim)
+        self.register_buffer("mean", mean.detach().float().clone())
+        self.register_buffer("deviation", deviation.detach().float().clone())
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, size_in) or (N, views, size_in) of any type → (N, dim), float32 under autocast too."""
+        plain = features[:, 0] if features.ndim == 3 else features
+        return self.head(self.trunk((plain.float() - self.mean) / self.deviation)).float()
+
+
+def feature_head(
+    mean: Tensor, deviation: Tensor, *, hidden: int = 256, dim: int = 128, head: str = "relu_pool"
+) -> FeatureHead:
+    """An untrained head.
+
+    Args:
+        mean: (size_in,), of the features that it will be trained on.
+        deviation: (size_in,), the same; where it is 0 the feature says nothing and is left as it is.
+        hidden: size of the hidden layer.
+        dim: size of the embedding.
+        head: `relu_pool` (non-negative) or `linear_bn` (signed).
+
+    Raises:
+        ValueError: an unknown head, a size below 1, or a mean and a deviation that are not finite, not (size_in,) or
+            below 0.
+    """
+    if head not in HEADS:
+        raise ValueError(f"unknown head {head!r}; choose one of {HEADS}")
+    if min(hidden, dim) < 1:
+        raise ValueError(f"every size of a network must be at least 1, got hidden {hidden} and dim {dim}")
+    is_vector = mean.ndim == 1 and mean.shape == deviation.shape and len(mean) > 0
+    if not is_vector or not (mean.isfinite().all() and deviation.isfinite().all()) or (deviation < 0).any():
+        raise ValueError(
+            f"needs a finite mean and a deviation ≥ 0 of one size, got {tuple(mean.shape)} and {tuple(deviation.shape)}"
+        )
+    trunk = nn.Sequential(nn.Linear(len(mean), hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU())
+    ending = [nn.Linear(hidden, dim, bias=False), nn.BatchNorm1d(dim)]
+    network = FeatureHead(
+        trunk,
+        nn.Sequential(*ending, *([nn.ReLU()] if head == "relu_pool" else [])),
+        dim,
+        mean,
+        torch.where(deviation > 0, deviation, 1.0),
+    )
+    for part in network.modules():
+        if isinstance(part, nn.Linear):
+            nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
+    return network
