@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from compatlib.files import replacing
+
 _EVERY = 1.0  # seconds between two records
 
 
@@ -73,6 +75,5 @@ class Work:
         if not target:
             return
         record = {"task": name, "done": share, "seconds_left": left, "detail": text}
-        temporary = Path(f"{target}.{os.getpid()}")
-        temporary.write_text(json.dumps(record), encoding="utf-8")
-        os.replace(temporary, target)
+        with replacing(Path(target)) as temporary:
+            temporary.write_text(json.dumps(record), encoding="utf-8")

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import os
 import re
 import signal
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 import nbformat
 import yaml
 
+from compatlib.files import replacing
 from compatlib.study.lab.provenance import source_commit
 from compatlib.study.publishing import processes, reporting
 from compatlib.study.publishing.environment import kernel_environment
@@ -200,9 +200,8 @@ def _last_duration(log: Path) -> float | None:
 
 
 def _write(notebook: nbformat.NotebookNode, path: Path) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    nbformat.write(notebook, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        nbformat.write(notebook, temporary)
 
 
 def _interrupt(*_):

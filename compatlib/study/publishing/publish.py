@@ -1,7 +1,6 @@
 """The book as one file that needs no network: checked for what a page would load from elsewhere, then archived."""
 
 import argparse
-import os
 import re
 import sys
 import zipfile
@@ -9,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 
+from compatlib.files import replacing
 from compatlib.study.publishing import processes
 from compatlib.study.publishing.book import is_fresh
 from compatlib.study.publishing.runs import ROOT, Run
@@ -59,15 +59,14 @@ def archive(folder: Path, path: Path) -> Path:
     remote = remote_loads(folder)
     if remote:
         raise ValueError("the book would load from a network:\n    " + "\n    ".join(remote))
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    with zipfile.ZipFile(temporary, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as file:
+    compressed = {"compression": zipfile.ZIP_DEFLATED, "compresslevel": 9}
+    with replacing(path) as temporary, zipfile.ZipFile(temporary, "w", **compressed) as file:
         for source in sorted(folder.rglob("*")):
             if source.is_file():
                 entry = zipfile.ZipInfo(f"{path.stem}/{source.relative_to(folder).as_posix()}", _TIME)
                 entry.compress_type = zipfile.ZIP_DEFLATED
                 entry.external_attr = 0o644 << 16
                 file.writestr(entry, source.read_bytes())
-    os.replace(temporary, path)
     return path
 
 

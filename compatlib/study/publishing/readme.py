@@ -1,9 +1,8 @@
 """What the README takes from the published rows, a table and a picture."""
 
-import os
 import sys
-from pathlib import Path
 
+from compatlib.files import replacing
 from compatlib.study.chapters.problem.figures import cross_tests
 from compatlib.study.chapters.problem.plan import CHAPTER
 from compatlib.study.lab.artifacts import REPOSITORY
@@ -38,9 +37,8 @@ def updated(text: str) -> str:
 def main() -> int:
     """Write the table into README.md and the picture beside the book; returns the exit status."""
     text = README.read_text(encoding="utf-8")
-    temporary = Path(f"{README}.{os.getpid()}")
-    temporary.write_text(updated(text), encoding="utf-8")
-    os.replace(temporary, README)
+    with replacing(README) as temporary:
+        temporary.write_text(updated(text), encoding="utf-8")
     PICTURE.parent.mkdir(exist_ok=True)
     # Without the version of matplotlib in it, the file changes only with the picture.
     cross_tests(published(CHAPTER, "study", "cifar100")).savefig(PICTURE, dpi=110, metadata={"Software": None})

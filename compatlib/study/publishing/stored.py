@@ -1,7 +1,6 @@
 """The outputs that notebooks are committed with: executed on profile smoke, and free of all that differs by the run."""
 
 import argparse
-import os
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 import nbformat
 from nbclient import NotebookClient
 
+from compatlib.files import replacing
 from compatlib.study.publishing.environment import kernel_environment
 from compatlib.study.publishing.runs import ROOT, page_names
 
@@ -39,9 +39,8 @@ def refresh(path: Path) -> None:
     clean(notebook)
     if path.read_bytes() != before:
         raise ValueError(f"{path} was changed while it was executed, and is left as it is; execute it again")
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    nbformat.write(notebook, temporary)
-    os.replace(temporary, path)
+    with replacing(path) as temporary:
+        nbformat.write(notebook, temporary)
 
 
 def clean(notebook: nbformat.NotebookNode) -> None:
