@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import math
-import operator
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from compatlib.checkpoints import State, read_checkpoint, write_checkpoint
 from compatlib.data.augment import unchanged
 from compatlib.data.images import Images, InMemory, batches
+from compatlib.evaluation import checks
 from compatlib.files import alone
 
 Loss = Tensor | Mapping[str, Tensor]
@@ -62,7 +62,7 @@ class Recipe:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch_size"):
-            object.__setattr__(self, name, whole(getattr(self, name), name))
+            object.__setattr__(self, name, checks.whole_number(getattr(self, name), name))
         for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "clip_norm"):
             if getattr(self, name) is not None or name != "clip_norm":
                 object.__setattr__(self, name, _finite(getattr(self, name), name))
@@ -130,20 +130,6 @@ class Fit:
     cost: Cost
 
 
-def whole(value: Any, name: str) -> int:
-    """A whole number of any kind, such as NumPy's, as Python's.
-
-    Raises:
-        ValueError: anything else.
-    """
-    try:
-        if isinstance(value, bool):
-            raise TypeError
-        return operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name} is {value!r} ({type(value).__name__}); valid are whole numbers") from None
-
-
 def _finite(value: Any, name: str) -> float:
     """A finite number of any kind as Python's; one that is Python's stays of its type."""
     if type(value) in (int, float) and math.isfinite(value):
@@ -160,7 +146,7 @@ def stream(seed: int, role: str, *purpose: str | int) -> torch.Generator:
     Two roles never share a stream, so that an old and a new model of one seed differ in weights, order and
     augmentation.
     """
-    digest = hashlib.sha256(repr((whole(seed, "seed"), str(role), *purpose)).encode()).digest()
+    digest = hashlib.sha256(repr((checks.whole_number(seed, "seed"), str(role), *purpose)).encode()).digest()
     return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
 
@@ -241,7 +227,7 @@ def fit(
         OSError: the checkpoint cannot be written, as on a full disk; the one before is as it was.
         FloatingPointError: a loss is not finite.
     """
-    seed, checkpoint = whole(seed, "seed"), Path(checkpoint) if checkpoint else None
+    seed, checkpoint = checks.whole_number(seed, "seed"), Path(checkpoint) if checkpoint else None
     if not isinstance(role, str):
         raise ValueError(f"role is {role!r} ({type(role).__name__}); valid is a text, such as 'old'")
     fabric = fabric or one_device(recipe.precision)

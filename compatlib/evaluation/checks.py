@@ -159,13 +159,13 @@ def flag(value: object, name: str) -> bool:
     return bool(value)
 
 
-def whole_number(value: object, name: str, low: int, high: int | None = None) -> int:
-    """`value` as int if it is a whole number in [low, high]. Raises ValueError otherwise."""
+def whole_number(value: object, name: str, low: int | None = None, high: int | None = None) -> int:
+    """`value` as int if it is a whole number in [low, high], None for no bound. Raises ValueError otherwise."""
     value = _plain(value)
     inside = isinstance(value, Integral) and not isinstance(value, bool | np.bool_)
-    if not inside or value < low or (high is not None and value > high):
-        span = f"from {low}" if high is None else f"from {low} to {high}"
-        raise ValueError(f"{name} is {value!r}; valid are whole numbers {span}")
+    if not inside or (low is not None and value < low) or (high is not None and value > high):
+        span = "".join(f" {word} {end}" for word, end in (("from", low), ("to", high)) if end is not None)
+        raise ValueError(f"{name} is {value!r}; valid are whole numbers{span}")
     return int(value)
 
 
