@@ -65,6 +65,8 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], about: Mapping[str,
     with replacing(path) as temporary:
         try:
             save_file(dense, temporary, metadata={"about": json.dumps(about)})
+            with temporary.open("rb") as file:  # on the disk before it takes the other's place
+                os.fsync(file)
         except SafetensorError as error:
             if told := re.search(r"os error (\d+)", str(error)):  # what the system said
                 raise OSError(int(told[1]), os.strerror(int(told[1]))) from error
@@ -142,7 +144,10 @@ def read_checkpoint(
         raise _refused(path, "is no checkpoint of a training")
     if about["identity"] != json.loads(json.dumps(identity)):
         raise _refused(path, f"is the checkpoint of another run: it was {about['identity']}, this is {dict(identity)}")
-    load_weights(modules, _below(tensors, "modules"), path)
+    try:
+        load_weights(modules, _below(tensors, "modules"), path)
+    except DamagedFileError as error:
+        raise _refused(path, "is the checkpoint of another run: it trained another network") from error
     device = next(modules.parameters()).device
     entries: dict[int, dict[str, Tensor]] = {}
     for name, tensor in _below(tensors, "optimizer").items():

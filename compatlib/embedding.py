@@ -147,9 +147,10 @@ def _fill(
     part, progress = path.with_name(path.name + ".part"), path.with_name(path.name + ".part.json")
     (count, size), dtype, header = about["shape"], about["dtype"], _header(about)
     found, is_ours = _read_json(progress), part.exists() and _begins_with(part, header)
-    if part.exists() and (found or not is_ours):
+    is_begun = is_ours and found.get("rows") == 0  # by a model whose first rows were refused, perhaps
+    if part.exists() and not is_begun and (found or not is_ours):
         _check_identity(part, found, about)
-    done = found["rows"] if is_ours and found else 0
+    done = found["rows"] if is_ours and found and not is_begun else 0
     if not done:  # what is on record, if anything, tells of a part that is gone
         _write_json(progress, about | {"rows": done})
     # By file, not by memory map: where the disk is full, a map kills the process without a word.
@@ -246,7 +247,10 @@ def _as_json(content: Mapping[str, Any]) -> dict[str, Any]:
     """The content as JSON gives it back; numbers of NumPy and torch, arrays and paths are written too."""
 
     def plain(value: Any) -> Any:
-        return os.fspath(value) if isinstance(value, os.PathLike) else checks.as_array(value, "identity").tolist()
+        found = os.fspath(value) if isinstance(value, os.PathLike) else checks.as_array(value, "identity").tolist()
+        if found is value:
+            raise TypeError(f"it holds {value!r}")
+        return found
 
     try:
         return json.loads(json.dumps(content, default=plain, allow_nan=False))

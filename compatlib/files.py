@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
@@ -62,8 +62,11 @@ def alone(lock: Path, doing: str) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.unlink(missing_ok=True)  # before the release: a lock that has no name is not taken for one
-        held.release()
+        try:
+            with suppress(OSError):  # Windows removes no file that is open
+                lock.unlink()  # before the release: a lock that has no name is not taken for one
+        finally:
+            held.release()
 
 
 def set_aside(path: Path) -> Path:

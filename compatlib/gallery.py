@@ -95,6 +95,8 @@ def _telling_types(transformation: nn.Module) -> Iterator[None]:
     """Name the weights whose type may be why vectors are not taken."""
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
         weights = transformation.named_parameters()
         others = [f"{name} ({each.dtype})" for name, each in weights if each.dtype != torch.float32]

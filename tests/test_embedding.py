@@ -331,6 +331,15 @@ def test_single_zeros_and_single_small_values_of_a_row_are_stored(tmp_path):
     np.testing.assert_allclose(stored(rows, tmp_path / "rows.npy", "float16"), rows, atol=1e-7)
 
 
+def test_a_refused_beginning_is_in_nobodys_way(tmp_path):
+    """Nothing of the broken model is stored; the mended one, which is another, writes in its place."""
+    path, rows = tmp_path / "rows.npy", np.ones((4, 3), np.float32)
+    with pytest.raises(ValueError, match="rows 0, 1, 2, 3"):
+        write_blocks(path, rows.shape, lambda first, last: 0 * rows[first:last], identity={"model": "broken"})
+    found = write_blocks(path, rows.shape, lambda first, last: rows[first:last], identity={"model": "mended"})
+    np.testing.assert_array_equal(found, rows)
+
+
 def test_of_many_refused_rows_ten_are_named(tmp_path):
     with pytest.raises(ValueError, match=r"^rows 0, 1, 2, 3, 4, 5, 6, 7, 8, 9 and 1,190 more of"):
         stored(np.zeros((1200, 2)), tmp_path / "rows.npy", "float32", block=2000)

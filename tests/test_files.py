@@ -4,6 +4,7 @@ import errno
 import logging
 import threading
 from contextlib import suppress
+from pathlib import Path
 
 import pytest
 
@@ -93,6 +94,19 @@ def test_who_waits_is_told_for_what(tmp_path, caplog):
     assert order == ["first", "second"]
     assert caplog.messages == [f"waiting for another process, which writes file too (it holds {lock})"]
     assert not lock.exists()
+
+
+def test_a_lock_whose_file_cannot_be_removed_is_released(tmp_path, monkeypatch):
+    """As on Windows, where it is open; what went wrong within is told all the same."""
+
+    def refuse(path, missing_ok=False):
+        raise PermissionError(f"{path} is open")
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    with pytest.raises(ValueError, match="^the true error$"), alone(tmp_path / "lock", "works"):
+        raise ValueError("the true error")
+    with alone(tmp_path / "lock", "works"):
+        assert (tmp_path / "lock").exists()
 
 
 @pytest.mark.parametrize("error", [None, KeyboardInterrupt])

@@ -13,6 +13,7 @@ from torchvision.transforms.v2 import functional as transforms
 
 # Pillow's modes of 8 bits a channel or fewer; what a file holds in 16 bits a colour channel comes in these too.
 MODES = ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV")
+DEEP_SUFFIXES = (".png", ".ppm", ".pgm", ".tif", ".tiff")  # of files that may hold grey of more than 8 bits
 _BITS_PER_SAMPLE, _PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0  # of TIFF
 
 
@@ -70,6 +71,9 @@ def _opened(path: Path) -> Iterator[Image.Image]:
         raise ValueError(
             f"{printable(path)} is not read: {error} Shrink it, or set PIL.Image.MAX_IMAGE_PIXELS to more"
         ) from error
+    except OSError as error:
+        reason = f"{error}; {way_out}" if error.errno is None else error.strerror  # the system's: the file may be whole
+        raise ValueError(f"{printable(path)} cannot be read as an image: {reason}") from error
     except Exception as error:  # what the readers of Pillow raise at a damaged file is of many types
         raise ValueError(f"{printable(path)} cannot be read as an image: {error}; {way_out}") from error
 

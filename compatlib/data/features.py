@@ -192,7 +192,7 @@ def place(name: str, encoder: str | None, root: Path) -> Path:
         raise ValueError(f"no images are known to be embedded as {name!r}; choose one of {', '.join(SOURCES)}")
     if encoder not in WEIGHTS:
         told = "name its encoder" if encoder is None else f"{encoder!r} is none of its encoders; name one"
-        raise ValueError(f"{name} is embedded by an encoder: {told}, encoder='{' or '.join(WEIGHTS)}'")
+        raise ValueError(f"{name} is embedded by an encoder: {told}, encoder={' or '.join(map(repr, WEIGHTS))}")
     return root / name / f"{encoder}.npy"
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, default_collate
 from torchvision.transforms.v2 import functional as transforms
 
-from compatlib.data.decoding import check_image, is_deep, read_image
+from compatlib.data.decoding import DEEP_SUFFIXES, check_image, is_deep, read_image
 from compatlib.data.image_folders import class_folders, image_files
 from compatlib.data.tensors import as_indices, as_integers, as_tensor
 
@@ -130,7 +130,10 @@ class FolderImages(Dataset):
     """
 
     def __init__(self, folder: Path | str, size: int = 32) -> None:
-        self.folder, self.size = Path(folder), index(size)
+        try:
+            self.folder, self.size = Path(folder), index(size)
+        except TypeError as error:
+            raise ValueError(f"size is {size!r}; valid are whole numbers from 1") from error
         if self.size < 1:
             raise ValueError(f"images of side {size} asked for; choose a side of 1 pixel or more")
         self.folders = class_folders(self.folder)
@@ -179,7 +182,7 @@ class FolderImages(Dataset):
         for file, label in zip(self.files, self.labels.tolist(), strict=True):
             place = f"{label}/{file.relative_to(folders[label]).as_posix()}/".encode("utf-8", "surrogateescape")
             total.update(place + hashlib.sha256(file.read_bytes()).digest())
-            if is_deep(file):
+            if file.suffix.lower() in DEEP_SUFFIXES and is_deep(file):
                 total.update(b"scaled to 8 bits")  # the same files were read as white before
         return total.hexdigest()
 

@@ -56,9 +56,14 @@ def features_root() -> Path:
     return folders.chosen("COMPATLIB_FEATURES", _cache() / "features")
 
 
+def image_names() -> tuple[str, ...]:
+    """The data sets of images that `load` knows by name; any folder under the data root can be loaded besides."""
+    return tuple(_READERS)
+
+
 def names() -> tuple[str, ...]:
-    """The data sets that `load` knows by name; any folder of images under the data root can be loaded besides."""
-    return (*_READERS, *features.SOURCES)
+    """All that `load` knows by name: data sets of images, and of their features by an encoder."""
+    return (*image_names(), *features.SOURCES)
 
 
 def load(

@@ -73,7 +73,9 @@ def _largest(array: np.ndarray, name: str, first: int, distance: str) -> float:
             f"{name} holds values that are not finite in float32 (NaN, infinity or beyond 3.4e38), first in row {row}; "
             "valid are finite numbers: look for a diverged model, or drop these items"
         )
-    if distance == "cosine" and exact.dtype.itemsize > 4:
+    if exact.dtype.itemsize <= 4:
+        exact = block  # NumPy has no fast maximum of float16
+    elif distance == "cosine":
         _require_kept(exact, block, name, first)
     return float(max(exact.max(), -exact.min()))
 

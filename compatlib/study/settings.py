@@ -200,9 +200,9 @@ def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settin
     given = {name: value for name, value in given.items() if not _empty(value)}
     profile = load_profile(given.get("profile", "smoke"))
     dataset = given.get("dataset", profile["dataset"])
-    if dataset not in sources.names() and not _is_folder(dataset):
+    if dataset not in sources.image_names() and not _is_folder(dataset):
         raise ValueError(
-            f"unknown data set {dataset!r}; choose one of {', '.join(sources.names())}, or a folder of images "
+            f"unknown data set {dataset!r}; choose one of {', '.join(sources.image_names())}, or a folder of images "
             f"under {sources.data_root()}{'' if isinstance(dataset, str) else '; a name is text, in quotes'}"
         )
     # The sizes of a profile are those of its own data set; another one is taken whole.

@@ -284,9 +284,9 @@ def test_other_counts_than_the_data_set_has_are_damage(stored):
 
 @pytest.mark.usefixtures("stored")
 def test_a_set_of_features_wants_an_encoder_and_one_of_images_none():
-    with pytest.raises(ValueError, match="letters_lite is embedded by an encoder: name its encoder, encoder='lite0 or"):
+    with pytest.raises(ValueError, match="letters_lite is embedded by an encoder: name its encoder, encoder='lite0' or"):
         load(encoder=None)
-    with pytest.raises(ValueError, match="'lite9' is none of its encoders; name one, encoder='lite0 or lite1 or lite2'"):
+    with pytest.raises(ValueError, match="'lite9' is none of its encoders; name one, encoder='lite0' or 'lite1' or 'lite2'"):
         load(encoder="lite9")
     with pytest.raises(ValueError, match="'digits' holds images, which no encoder 'lite0' has seen; leave `encoder`"):
         sources.load("digits", "train", encoder="lite0")

@@ -145,12 +145,13 @@ def test_an_unknown_profile_is_refused_with_the_valid_ones():
             settings({"profile": name})
 
 
-@pytest.mark.parametrize("name", ["cifar10", "../imagenet", "..", ".", "imagenet/train", 7, "a b"])
+@pytest.mark.parametrize("name", ["cifar10", "cifar100_lite", "../imagenet", "..", ".", "imagenet/train", 7, "a b"])
 def test_an_unknown_data_set_is_refused_with_the_valid_ones(name, data_root):
     (data_root / "a b").mkdir()
     (data_root / "imagenet" / "train").mkdir()
     with pytest.raises(
-        ValueError, match=f"unknown data set {name!r}; choose one of {', '.join(sources.names())}".replace(".", r"\.")
+        ValueError,
+        match=f"unknown data set {name!r}; choose one of {', '.join(sources.image_names())}".replace(".", r"\."),
     ):
         settings({"dataset": name})
 

@@ -1,5 +1,6 @@
 """Which images a run trains on and tests on, and the subsets of queries whose scores stand apart."""
 
+import multiprocessing
 from functools import lru_cache
 from typing import Any
 
@@ -26,7 +27,7 @@ def images(
     """
     if split in ("train", "test"):
         found = sources.load(dataset, split, classes=classes, per_class=per_class, size=size)
-        if isinstance(found, FolderImages):
+        if isinstance(found, FolderImages) and multiprocessing.parent_process() is None:  # whoever planned has seen it
             found.check()
         return found
     kept, held_out = splits.hold_out(images(dataset, "train", classes, per_class, size))

@@ -71,9 +71,12 @@ def train_all(tasks: Sequence[Task], progress: Work | None = None, *, processes:
 
 @contextmanager
 def _one_thread() -> Iterator[None]:
-    """As in a process of the pool: the same bits, and no threads that wait for each other on a busy machine."""
+    """As in a process of the pool: the same bits, and no threads that wait for each other on a busy machine.
+
+    A single large network on a processor of many cores pays with their number. Beside a GPU all threads are left.
+    """
     threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+    torch.set_num_threads(threads if torch.cuda.is_available() else 1)
     try:
         yield
     finally:

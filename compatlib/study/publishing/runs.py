@@ -223,8 +223,9 @@ def data_state(run: Run) -> str:
     the one that the system sets whenever a file becomes another. Embedded data have no files; their code is digested.
     """
     folder, files = data_folder(run.root), []
+    real = os.path.realpath(folder)
     for path in data_files(run):
-        target, about = os.path.relpath(os.path.realpath(path), os.path.realpath(folder)), path.stat()
+        target, about = os.path.relpath(os.path.realpath(path), real), path.stat()
         name = path.relative_to(folder).as_posix()
         files.append((name, target, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
     return _digest([run.dataset or profile_dataset(run), files])
