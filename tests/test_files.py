@@ -103,7 +103,7 @@ def test_a_lock_whose_file_cannot_be_removed_is_released(tmp_path, monkeypatch):
         raise PermissionError(f"{path} is open")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    with pytest.raises(ValueError, match="^the true error$"), alone(tmp_path / "lock", "works"):
+    with pytest.raises(ValueError, match=r"^the true error$"), alone(tmp_path / "lock", "works"):
         raise ValueError("the true error")
     with alone(tmp_path / "lock", "works"):
         assert (tmp_path / "lock").exists()
