@@ -3,67 +3,18 @@
 import fcntl
 import json
 import os
-import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 
-from compatlib.study.publishing.publish import remote_loads
-from compatlib.study.publishing.runs import page_names
+from tests.building import PATIENCE, build, executed, start, wait_for
 
 # Patience is for a busy machine; on two cores that are free all of it takes three minutes.
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1_200)]
-
-PROJECT = Path(__file__).resolve().parents[1]
-PATIENCE = 1_000
-
-
-def command(*words: str) -> list[str]:
-    return [sys.executable, "-m", "compatlib.study.publishing.workflow", *words, "--profile", "smoke", "--cores", "4"]
-
-
-def start(root: Path, *words: str, **environment: str) -> subprocess.Popen:
-    """Begin a build in a group of its own, as a terminal does."""
-    return subprocess.Popen(
-        command(*words),
-        cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root), "COMPATLIB_BUILD": ""} | environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        start_new_session=True,
-    )
-
-
-def build(root: Path, *words: str, status: int = 0, **environment: str) -> str:
-    """What a build said."""
-    process = start(root, *words, **environment)
-    told, _ = process.communicate(timeout=PATIENCE)
-    assert process.returncode == status, told
-    return told
-
-
-def executed(told: str) -> list[str]:
-    """Pages that were executed, in order."""
-    return re.findall(r"^(\w+) +100% \| done in", told, flags=re.MULTILINE)
-
-
-def times(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
-
-
-def wait_for(path: Path, process: subprocess.Popen) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not path.exists():
-        assert process.poll() is None, process.communicate()[0]
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 @pytest.fixture
@@ -72,36 +23,6 @@ def hold(repository):
     path = repository / "hold"
     path.touch()
     return path
-
-
-@pytest.fixture(scope="module")
-def project(tmp_path_factory) -> Path:
-    """A copy of what the project's book is made from, without anything that was built."""
-    root = tmp_path_factory.mktemp("project") / "compatlib"
-    ignored = shutil.ignore_patterns("__pycache__", "chapters.tmp", "_build", "cache", ".ipynb_checkpoints")
-    for name in ("compatlib", "notebooks", "book", "data", "executors"):
-        shutil.copytree(PROJECT / name, root / name, ignore=ignored)
-    shutil.rmtree(root / "book" / "chapters", ignore_errors=True)
-    for name in ("Snakefile", "README.md", "pyproject.toml", "requirements.txt"):
-        shutil.copy(PROJECT / name, root / name)
-    return root
-
-
-def test_the_projects_book_on_smoke(project):
-    """Every notebook, then the HTML with no warning and nothing from a network; a second call runs nothing."""
-    told = build(project, "book")
-    folder = project / "build" / "smoke"
-    assert sorted(executed(told)) == list(page_names())
-    assert sorted(path.stem for path in (project / "book" / "chapters").iterdir()) == list(page_names())
-    assert str(folder / "html" / "index.html") in told
-    assert remote_loads(folder / "html") == []
-    for page in page_names():
-        text = (folder / "html" / "chapters" / f"{page}.html").read_text()
-        assert ("_static/mathjax/tex-chtml.js" in text) == ('class="math' in text)
-    before = times(folder)
-    again = build(project, "book")
-    assert "Nothing to be done" in again
-    assert times(folder) == before
 
 
 def test_only_what_changed_is_executed_again(repository):

@@ -1,0 +1,44 @@
+"""The project's own book, whole, on profile `smoke`."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from compatlib.study.publishing.publish import remote_loads
+from compatlib.study.publishing.runs import page_names
+from tests.building import build, executed, times
+
+pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1_200)]
+
+PROJECT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """A copy of what the project's book is made from, without anything that was built."""
+    root = tmp_path_factory.mktemp("project") / "compatlib"
+    ignored = shutil.ignore_patterns("__pycache__", "chapters.tmp", "_build", "cache", ".ipynb_checkpoints")
+    for name in ("compatlib", "notebooks", "book", "data", "executors"):
+        shutil.copytree(PROJECT / name, root / name, ignore=ignored)
+    shutil.rmtree(root / "book" / "chapters", ignore_errors=True)
+    for name in ("Snakefile", "README.md", "pyproject.toml", "requirements.txt"):
+        shutil.copy(PROJECT / name, root / name)
+    return root
+
+
+def test_the_projects_book_on_smoke(project):
+    """Every notebook, then the HTML with no warning and nothing from a network; a second call runs nothing."""
+    told = build(project, "book")
+    folder = project / "build" / "smoke"
+    assert sorted(executed(told)) == list(page_names())
+    assert sorted(path.stem for path in (project / "book" / "chapters").iterdir()) == list(page_names())
+    assert str(folder / "html" / "index.html") in told
+    assert remote_loads(folder / "html") == []
+    for page in page_names():
+        text = (folder / "html" / "chapters" / f"{page}.html").read_text()
+        assert ("_static/mathjax/tex-chtml.js" in text) == ('class="math' in text)
+    before = times(folder)
+    again = build(project, "book")
+    assert "Nothing to be done" in again
+    assert times(folder) == before
