@@ -275,7 +275,7 @@ def test_the_command_makes_the_encoders_that_are_asked_for_and_tells_how_far_it_
     [
         ([""], "no images are known to be embedded as ''; choose one of cifar100_lite, omniglot_lite, digits_lite"),
         (["cifar100"], "no images are known to be embedded as 'cifar100'"),
-        (["digits_lite", "--encoders", "lite0,lite5"], "'lite5' is none of its encoders; name one, encoder='lite0 or"),
+        (["digits_lite", "--encoders", "lite0,lite5"], "'lite5' is none of its encoders; name one, encoder='lite0' or"),
     ],
 )
 def test_the_command_names_what_is_wrong_before_anything_is_made(lite, capsys, arguments, words):
