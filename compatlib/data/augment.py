@@ -1,5 +1,8 @@
 """Augmentation of whole batches with randomness of each image's own: pad-and-crop, flips, SimCLR's two views; noise."""
 
+import hashlib
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -42,30 +45,48 @@ def unchanged(images: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def view_with_noise(
-    features: Tensor, generator: torch.Generator, *, deviation: Tensor | float = 1.0, noise: float = 0.3
-) -> Tensor:
+    features: Tensor | Mapping[str, Tensor],
+    generator: torch.Generator,
+    *,
+    deviation: Tensor | float | Mapping[str, Tensor] = 1.0,
+    noise: float = 0.3,
+    encoder: str = "",
+) -> Tensor | dict[str, Tensor]:
     """One of the stored views of every item, each as likely, with normal noise: how features are augmented.
 
-    Not published; this study's regime of heads. The default is that of the study's trial.
+    Of several encoders' features of the same items the view is one draw an item, the noise each encoder's own; an
+    encoder's are the same whether it stands alone or among others. Not published; this study's regime of heads. The
+    default is that of the study's trial.
 
     Args:
-        features: (N, views, d) of any type of floats, on the processor or a device.
+        features: (N, views, d) of any type of floats, on the processor or a device; or those of several encoders by
+            name, of equal N and views.
         generator: on the processor.
-        deviation: (d,) or a number; the noise of a feature is in its multiples.
+        deviation: (d,) or a number; the noise of a feature is in its multiples. By name where features are.
         noise: standard deviation of the noise, ≥ 0, of features whose deviation is 1.
+        encoder: whose noise it is, where features of one are given.
 
     Returns:
-        float32 (N, d).
+        float32 (N, d), or these by name.
 
     Raises:
-        ValueError: features are not (N, views, d), or noise is negative.
+        ValueError: features are not (N, views, d), of several encoders unequal ones, or noise is negative.
     """
-    if features.ndim != 3 or not noise >= 0:
-        raise ValueError(f"needs features (N, views, d) and noise ≥ 0, got {tuple(features.shape)} and {noise}")
-    count, views, size = features.shape
-    view = torch.randint(views, (count,), generator=generator).to(features.device)
-    chosen = features[torch.arange(count, device=features.device), view].float()
-    return chosen + noise * deviation * torch.randn(count, size, generator=generator).to(features.device)
+    by_name = features if isinstance(features, Mapping) else {encoder: features}
+    shapes = {tuple(each.shape[:2]) for each in by_name.values()}
+    if any(each.ndim != 3 for each in by_name.values()) or len(shapes) != 1 or not noise >= 0:
+        told = {name: tuple(each.shape) for name, each in by_name.items()}
+        raise ValueError(f"needs features (N, views, d), by every encoder as many, and noise ≥ 0, got {told}, {noise}")
+    (count, views), deviations = shapes.pop(), deviation if isinstance(deviation, Mapping) else {encoder: deviation}
+    view = torch.randint(views, (count,), generator=generator)
+    seed, found = int(torch.randint(2**62, (), generator=generator)), {}
+    for name, each in by_name.items():
+        digest = hashlib.sha256(f"{seed} {name}".encode()).digest()
+        own = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
+        chosen = each[torch.arange(count, device=each.device), view.to(each.device)].float()
+        drawn = torch.randn(chosen.shape, generator=own).to(each.device)
+        found[name] = chosen + noise * deviations[name] * drawn
+    return found if isinstance(features, Mapping) else found[encoder]
 
 
 def two_views(images: Tensor, generator: torch.Generator, *, flip: bool = True) -> tuple[Tensor, Tensor]:

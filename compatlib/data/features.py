@@ -7,7 +7,7 @@ does. One file holds the training and the test images of an encoder, with a desc
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -73,6 +73,7 @@ class FeatureSet:
     stored: float16 (M, views, d), such as a memory-mapped file. labels: integers (N,), of the set's items.
     class_names: one a class. origin: what the features were made of, a digest of the images, the encoder's weights, the
     size in pixels and the precision. rows: integers (N,), where the items lie in `stored`; all of them by default.
+    encoder: its name, for heads that are told features of several.
 
     Raises:
         ValueError: a wrong type or shape, lengths that differ, a row that is not stored, or a label outside
@@ -84,6 +85,7 @@ class FeatureSet:
     class_names: tuple[str, ...]
     origin: str
     rows: Tensor = field(default=None)
+    encoder: str = ""
 
     def __post_init__(self) -> None:
         stored = np.asarray(self.stored)
@@ -121,7 +123,7 @@ class FeatureSet:
     def select(self, indices: Tensor) -> "FeatureSet":
         """The subset at `indices` (integers (n,) or bool (N,)), in their order."""
         indices = as_indices(indices, len(self))
-        return FeatureSet(self.stored, self.labels[indices], self.class_names, self.origin, self.rows[indices])
+        return replace(self, labels=self.labels[indices], rows=self.rows[indices])
 
     def joined(self, other: "FeatureSet") -> "FeatureSet":
         """The items of both, this set's first.
@@ -135,7 +137,7 @@ class FeatureSet:
                 "data set by one encoder"
             )
         labels, rows = torch.cat([self.labels, other.labels]), torch.cat([self.rows, other.rows])
-        return FeatureSet(self.stored, labels, self.class_names, self.origin, rows)
+        return replace(self, labels=labels, rows=rows)
 
     def digest(self) -> str:
         """SHA-256, in hexadecimal, of the origin, of which of its items these are, and of labels and class names.
@@ -238,7 +240,8 @@ def _part(stored: np.ndarray, identity: Mapping[str, Any], name: str, split: str
     if len(labels) != source.count:
         raise ValueError(f"its description tells of {len(labels):,} images instead of {source.count:,}")
     origin = hashlib.sha256(json.dumps(made_of(name, encoder), sort_keys=True).encode()).hexdigest()
-    whole = FeatureSet(stored.reshape(len(stored), len(source.views), -1), labels, identity["class_names"], origin)
+    features, names = stored.reshape(len(stored), len(source.views), -1), identity["class_names"]
+    whole = FeatureSet(features, labels, names, origin, encoder=encoder)
     return whole.select(torch.arange(len(labels)).split(counts.sum(dim=1).tolist())[splits.index(split)])
 
 

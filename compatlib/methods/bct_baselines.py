@@ -162,7 +162,7 @@ def fit(
         embeddings = backbone(inputs)
         with torch.no_grad():
             old = old_backbone(inputs)
-        with torch.autocast(inputs.device.type, enabled=False):  # distances and similarities want float32
+        with torch.autocast(labels.device.type, enabled=False):  # distances and similarities want float32
             drawn = alignment(resized(embeddings, old.shape[1]).float(), old.float(), labels)
         terms = {"alignment": weight * drawn}
         if classification:

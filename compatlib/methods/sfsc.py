@@ -140,7 +140,7 @@ def fit(
             full = embeddings.detach() if full is None else full
             if on_step is not None:
                 seen[str(width)] = float(uncertainty(logit_scale * logits.detach().float()).mean())
-            with torch.autocast(inputs.device.type, enabled=False):  # logarithms and distances want float32
+            with torch.autocast(labels.device.type, enabled=False):  # logarithms and distances want float32
                 if width == 1 or loss == "cross-entropy":
                     value = F.cross_entropy(logits.float(), labels, label_smoothing=label_smoothing)
                 elif loss == "triplet":

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from compatlib.data.augment import crop_and_flip
-from compatlib.data.images import Images, ImageSet, batches
+from compatlib.data.images import Images, batches
 from compatlib.data.tensors import as_integers, as_tensor
 from compatlib.embedding import embed
 from compatlib.training import stream
@@ -94,12 +94,26 @@ def embed_views(
         parts = []
         for number, (inputs, labels, _) in enumerate(batches(images, torch.arange(len(images)), batch_size)):
             generator = stream(seed, "transformation", "view", view, number)
-            augmented = ImageSet(augment(inputs, generator), labels, images.class_names)
+            augmented = _Batch(augment(inputs, generator), labels)
             parts.append(embed(model, augmented, batch_size=batch_size, precision=precision))
             if report is not None:
                 report((view * len(starts) + number + 1) / (views * len(starts)), f"view {view + 1} of {views}")
         stored.append(torch.cat(parts))
     return torch.stack(stored)
+
+
+@dataclass(frozen=True)
+class _Batch:
+    """A batch as a set of its own, which is asked for whole."""
+
+    inputs: Any
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def batch(self, indices: Tensor) -> tuple[Any, Tensor]:
+        return self.inputs, self.labels
 
 
 def store_views(

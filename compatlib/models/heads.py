@@ -5,6 +5,8 @@
 switchable head slices the hidden layer: `Slimmable(head, widths, image_size=(1280,))`.
 """
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -14,22 +16,40 @@ from compatlib.models.resnet import HEADS, Backbone
 class FeatureHead(Backbone):
     """Features (N, size_in), or (N, views, size_in) of which the first view counts, → embeddings float32 (N, dim).
 
-    Features are standardised first, by the mean and the deviation that the head was made with.
+    Features are standardised first, by the mean and the deviation that the head was made with. Of the features of
+    several encoders, by name, it takes those of its own, `encoder`.
     """
 
-    def __init__(self, trunk: nn.Module, head: nn.Module, dim: int, mean: Tensor, deviation: Tensor) -> None:
+    def __init__(
+        self, trunk: nn.Module, head: nn.Module, dim: int, mean: Tensor, deviation: Tensor, encoder: str = ""
+    ) -> None:
         super().__init__(trunk, head, dim)
+        self.encoder = encoder
         self.register_buffer("mean", mean.detach().float().clone())
         self.register_buffer("deviation", deviation.detach().float().clone())
 
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, size_in) or (N, views, size_in) of any type → (N, dim), float32 under autocast too."""
+    def forward(self, features: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """(N, size_in) or (N, views, size_in) of any type → (N, dim), float32 under autocast too.
+
+        Raises:
+            ValueError: features by name, none of which is its encoder's.
+        """
+        if isinstance(features, Mapping):
+            if self.encoder not in features:
+                raise ValueError(f"this head stands on {self.encoder!r}; the features are those of {list(features)}")
+            features = features[self.encoder]
         plain = features[:, 0] if features.ndim == 3 else features
         return self.head(self.trunk((plain.float() - self.mean) / self.deviation)).float()
 
 
 def feature_head(
-    mean: Tensor, deviation: Tensor, *, hidden: int = 256, dim: int = 128, head: str = "relu_pool"
+    mean: Tensor,
+    deviation: Tensor,
+    *,
+    hidden: int = 256,
+    dim: int = 128,
+    head: str = "relu_pool",
+    encoder: str = "",
 ) -> FeatureHead:
     """An untrained head.
 
@@ -39,6 +59,7 @@ def feature_head(
         hidden: size of the hidden layer.
         dim: size of the embedding.
         head: `relu_pool` (non-negative) or `linear_bn` (signed).
+        encoder: whose features it takes out of those of several.
 
     Raises:
         ValueError: an unknown head, a size below 1, or a mean and a deviation that are not finite, not (size_in,) or
@@ -61,6 +82,7 @@ def feature_head(
         dim,
         mean,
         torch.where(deviation > 0, deviation, 1.0),
+        encoder,
     )
     for part in network.modules():
         if isinstance(part, nn.Linear):

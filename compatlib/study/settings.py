@@ -10,12 +10,13 @@ import symtable
 import types
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 
 from compatlib.data import folders, sources
+from compatlib.data.features import SOURCES, WEIGHTS
 from compatlib.models.resnet import HEADS
 from compatlib.training import Recipe
 
@@ -29,7 +30,10 @@ class _Strict(BaseModel):
 
 
 class Network(_Strict):
-    """A backbone: `small_resnet` by `widths`, or one of torchvision's ResNets by `torchvision`."""
+    """A backbone: `small_resnet` by `widths`, one of torchvision's ResNets by `torchvision`, or a head by `hidden`.
+
+    hidden: size of the hidden layer of a head on an encoder that nobody trains.
+    """
 
     widths: tuple[int, ...] = (16, 32, 64)
     blocks: int = 1
@@ -37,6 +41,7 @@ class Network(_Strict):
     dim: int = 128
     head: Literal[HEADS] = "relu_pool"
     torchvision: str | None = None
+    hidden: int | None = Field(None, ge=1)
 
 
 class Training(_Strict):
@@ -96,10 +101,20 @@ class TableKnobs(Knobs):
         return tables
 
 
+class Encoders(_Strict):
+    """On which encoder's features the heads of old and of new roles stand."""
+
+    old: Literal[tuple(WEIGHTS)]
+    new: Literal[tuple(WEIGHTS)]
+
+
 class Settings(_Strict):
     """Everything a run depends on: profile, data set, seeds, sizes, network and recipe.
 
     A `validation` run trains on nine tenths of the training images and tests on the held-out tenth: for tuning.
+
+    encoders: of a data set of features, by `old` and `new` the encoder on which heads of these roles stand. noise: with
+    which features are augmented, in deviations.
     """
 
     profile: str
@@ -114,6 +129,8 @@ class Settings(_Strict):
     small_network: Network
     training: Training
     validation: bool = False
+    encoders: Encoders | None = None
+    noise: float = Field(0.3, ge=0, allow_inf_nan=False)
     knobs: SerializeAsAny[Knobs] = Field(default_factory=Knobs)  # a chapter's own are written out too
 
     @field_validator("seeds", "sweep_seeds")
@@ -122,6 +139,19 @@ class Settings(_Strict):
         if not seeds or len(set(seeds)) != len(seeds) or min(seeds) < 0:
             raise ValueError(f"seeds must be different whole numbers ≥ 0, at least one; got {seeds}")
         return seeds
+
+    @model_validator(mode="after")
+    def _heads_on_features(self) -> Self:
+        has_features, networks = self.dataset in SOURCES, (self.network, self.small_network)
+        if has_features and self.encoders and all(network.hidden for network in networks):
+            return self
+        if has_features or self.encoders or any(network.hidden for network in networks):
+            raise ValueError(
+                f"profile {self.profile!r} with data set {self.dataset!r}: heads stand on features of images, networks "
+                f"on images. Data sets of features are {', '.join(SOURCES)}; their profiles name `encoders` and "
+                "`hidden` of both networks"
+            )
+        return self
 
 
 def tables(run: Settings) -> tuple[str, ...]:
@@ -200,11 +230,7 @@ def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settin
     given = {name: value for name, value in given.items() if not _empty(value)}
     profile = load_profile(given.get("profile", "smoke"))
     dataset = given.get("dataset", profile["dataset"])
-    if dataset not in sources.image_names() and not _is_folder(dataset):
-        raise ValueError(
-            f"unknown data set {dataset!r}; choose one of {', '.join(sources.image_names())}, or a folder of images "
-            f"under {sources.data_root()}{'' if isinstance(dataset, str) else '; a name is text, in quotes'}"
-        )
+    _check_dataset(dataset, profile)
     # The sizes of a profile are those of its own data set; another one is taken whole.
     sizes = {} if dataset == profile["dataset"] else dict.fromkeys(("classes", "train_per_class", "test_per_class"))
     of_profile = profile.pop("knobs", {}).get(knobs.chapter, {})
@@ -214,6 +240,18 @@ def settings(namespace: Mapping[str, Any], knobs: type[Knobs] = Knobs) -> Settin
     if "seeds" in given:
         content["seeds"] = content["sweep_seeds"] = read_seeds(given["seeds"])
     return _validated(Settings, content, "setting")
+
+
+def _check_dataset(dataset: Any, profile: Mapping[str, Any]) -> None:
+    """Heads stand on a data set of features, all other networks on images."""
+    on_features = bool(profile.get("encoders"))
+    valid = tuple(SOURCES) if on_features else sources.image_names()
+    if dataset not in valid and (on_features or not _is_folder(dataset)):
+        others = "" if on_features else f", or a folder of images under {sources.data_root()}"
+        hint = "" if isinstance(dataset, str) else "; a name is text, in quotes"
+        if on_features or dataset in SOURCES:
+            hint += f" (profile {profile['profile']!r} trains {'heads on features' if on_features else 'on images'})"
+        raise ValueError(f"unknown data set {dataset!r}; choose one of {', '.join(valid)}{others}{hint}")
 
 
 def _is_folder(dataset: Any) -> bool:

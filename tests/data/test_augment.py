@@ -177,5 +177,33 @@ def test_features_are_augmented_by_the_generator_alone():
 
 @pytest.mark.parametrize(("shape", "noise"), [((5, 6), 0.3), ((5, 2, 3, 3), 0.3), ((5, 2, 6), -0.1), ((5, 2, 6), math.nan)])
 def test_impossible_arguments_of_features_are_refused(shape, noise):
-    with pytest.raises(ValueError, match=r"needs features \(N, views, d\) and noise ≥ 0, got"):
+    with pytest.raises(ValueError, match=r"needs features \(N, views, d\), by every encoder as many, and noise ≥ 0, got"):
         view_with_noise(torch.zeros(shape), generator(0), noise=noise)
+
+
+def test_of_several_encoders_the_view_is_one_draw_and_the_noise_each_ones_own():
+    stored = {name: torch.arange(2.0).view(1, 2, 1).expand(5000, 2, 1) for name in ("lite0", "lite2")}
+    plain = view_with_noise(stored, generator(0), deviation=dict.fromkeys(stored, 1.0), noise=0.0)
+    assert torch.equal(plain["lite0"], plain["lite2"])
+    noisy = view_with_noise(stored, generator(0), deviation={"lite0": 1.0, "lite2": torch.tensor([5.0])})
+    noise = {name: noisy[name] - plain[name] for name in stored}
+    assert torch.corrcoef(torch.stack(list(noise.values())).flatten(1))[0, 1].abs() < 0.05
+    assert [float(each.std()) for each in noise.values()] == pytest.approx([0.3, 1.5], rel=0.05)
+
+
+@pytest.mark.parametrize("name", ["lite0", "lite2"])
+def test_an_encoders_features_are_augmented_alike_alone_and_among_others(name):
+    stored = {"lite0": features(1), "lite2": features(2, size=4)}
+    both = view_with_noise(stored, generator(5), deviation=dict.fromkeys(stored, 2.0))
+    alone = view_with_noise(stored[name], generator(5), deviation=2.0, encoder=name)
+    assert torch.equal(alone, both[name])
+
+
+def test_one_generator_gives_new_noise_each_time():
+    random, stored = generator(0), torch.zeros(4, 1, 3)
+    assert not torch.equal(view_with_noise(stored, random), view_with_noise(stored, random))
+
+
+def test_unequal_encoders_are_refused():
+    with pytest.raises(ValueError, match=r"by every encoder as many, and noise ≥ 0, got .*lite0.*\(40, 2, 6\).*\(39,"):
+        view_with_noise({"lite0": features(), "lite2": features(count=39)}, generator(0), deviation={})

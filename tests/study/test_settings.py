@@ -64,8 +64,8 @@ def test_every_profile_gives_settings_and_a_recipe(name):
     assert json.loads(json.dumps(run.model_dump(mode="json")))["profile"] == name
 
 
-def test_the_five_profiles_are_there_and_the_studys_has_three_seeds():
-    assert profiles() == ("laptop", "large", "paper", "smoke", "study")
+def test_the_six_profiles_are_there_and_the_studys_has_three_seeds():
+    assert profiles() == ("heads", "laptop", "large", "paper", "smoke", "study")
     assert len(settings({"profile": "study"}).seeds) >= 3
     assert settings({"profile": "study"}).dataset == "cifar100"
 
@@ -141,7 +141,7 @@ def test_an_unknown_parameter_is_refused_even_if_it_is_empty():
 
 def test_an_unknown_profile_is_refused_with_the_valid_ones():
     for name in ("huge", "../smoke", 3):
-        with pytest.raises(ValueError, match=r"unknown profile .*laptop, large, paper, smoke, study"):
+        with pytest.raises(ValueError, match=r"unknown profile .*heads, laptop, large, paper, smoke, study"):
             settings({"profile": name})
 
 
@@ -154,6 +154,30 @@ def test_an_unknown_data_set_is_refused_with_the_valid_ones(name, data_root):
         match=f"unknown data set {name!r}; choose one of {', '.join(sources.image_names())}".replace(".", r"\."),
     ):
         settings({"dataset": name})
+
+
+def test_heads_stand_on_features_and_networks_on_images():
+    run = settings({"profile": "heads"})
+    assert (run.dataset, run.encoders.old, run.encoders.new) == ("cifar100_lite", "lite0", "lite2")
+    assert settings({"profile": "heads", "dataset": "omniglot_lite"}).network.hidden == run.network.hidden
+    for profile, dataset, words in (
+        ("heads", "cifar100", "choose one of cifar100_lite, omniglot_lite .profile 'heads' trains heads on features"),
+        ("study", "cifar100_lite", "choose one of glyphs, .*profile 'study' trains on images"),
+    ):
+        with pytest.raises(ValueError, match=f"unknown data set '{dataset}'; {words}"):
+            settings({"profile": profile, "dataset": dataset})
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"network.hidden": None}, {"small_network.hidden": None}, {"encoders": None}, {"dataset": "cifar100"}],
+    ids=str,
+)
+def test_half_a_head_is_refused(changes):
+    with pytest.raises(ValueError, match="heads stand on features of images, networks on images"):
+        changed(settings({"profile": "heads"}), changes)
+    with pytest.raises(ValueError, match="Input should be 'lite0', 'lite1' or 'lite2'"):
+        changed(settings({"profile": "heads"}), {"encoders.new": "vit"})
 
 
 def test_a_folder_of_images_is_a_data_set():

@@ -30,24 +30,36 @@ def _chosen(name: str, *values: Any) -> Callable[[Chosen], bool]:
     return lambda settings: settings.get(name) in values
 
 
+def _is_head(settings: Chosen) -> bool:
+    return (settings.get("network") or {}).get("hidden") is not None
+
+
+def _on_features(settings: Chosen) -> bool:
+    return "noise" in settings.get("augmentation", {})
+
+
 _TRAINABLES, _MEASURES = "compatlib.study.lab.trainables", "compatlib.study.lab.measures"
 
 BEHAVIOURS = {
     # What trains.
     "loop": Behaviour(1, ("compatlib.training", "compatlib.checkpoints", "compatlib.data.images")),
-    "augment": Behaviour(1, ("compatlib.data.augment",)),
-    "resnet": Behaviour(1, ("compatlib.models.resnet",)),
+    "augment": Behaviour(1, ("compatlib.data.augment",), when=lambda settings: not _on_features(settings)),
+    "noise": Behaviour(1, ("compatlib.data.augment", "compatlib.study.lab.images"), when=_on_features),
+    "resnet": Behaviour(1, ("compatlib.models.resnet",), when=lambda settings: not _is_head(settings)),
+    "heads": Behaviour(
+        1, ("compatlib.models.heads", "compatlib.study.lab.images", "compatlib.data.by_encoder"), when=_is_head
+    ),
     "classifiers": Behaviour(1, ("compatlib.models.classifiers",)),
-    "slimmable": Behaviour(1, ("compatlib.models.slimmable", f"{_TRAINABLES}.widths"), on=("resnet",)),
+    "slimmable": Behaviour(1, ("compatlib.models.slimmable", f"{_TRAINABLES}.widths"), on=("resnet", "heads")),
     "independent": Behaviour(
         1,
         ("compatlib.methods.independent", "compatlib.study.lab.roles", f"{_TRAINABLES}.base"),
-        on=("loop", "augment", "resnet", "classifiers"),
+        on=("loop", "augment", "noise", "resnet", "heads", "classifiers"),
     ),
     "bct": Behaviour(
         1,
         ("compatlib.methods.bct", "compatlib.methods.common", f"{_TRAINABLES}.upgrades", f"{_TRAINABLES}.widths"),
-        on=("loop", "augment", "resnet", "classifiers"),
+        on=("loop", "augment", "noise", "resnet", "heads", "classifiers"),
     ),
     "synthesis": Behaviour(
         1, ("compatlib.methods.bct", f"{_TRAINABLES}.upgrades"), on=("embedding",), when=_chosen("form", "B", "C")
@@ -55,21 +67,25 @@ BEHAVIOURS = {
     "alignments": Behaviour(
         1,
         ("compatlib.methods.bct_baselines", "compatlib.methods.common", f"{_TRAINABLES}.upgrades"),
-        on=("loop", "augment", "resnet", "classifiers"),
+        on=("loop", "augment", "noise", "resnet", "heads", "classifiers"),
     ),
     "simclr": Behaviour(
-        1, ("compatlib.methods.side_information", f"{_TRAINABLES}.sides"), on=("loop", "augment", "resnet")
+        1,
+        ("compatlib.methods.side_information", f"{_TRAINABLES}.sides"),
+        on=("loop", "augment", "noise", "resnet", "heads"),
     ),
     "autoencoder": Behaviour(
-        1, ("compatlib.methods.side_information", f"{_TRAINABLES}.sides"), on=("loop", "augment", "resnet")
+        1,
+        ("compatlib.methods.side_information", f"{_TRAINABLES}.sides"),
+        on=("loop", "augment", "noise", "resnet", "heads"),
     ),
     "views": Behaviour(
         1,
         ("compatlib.methods.stored_views", f"{_TRAINABLES}.transformations"),
-        on=("augment", "embedding"),
+        on=("augment", "noise", "embedding"),
         when=_chosen("source", "views"),
     ),
-    "fct": Behaviour(1, ("compatlib.methods.fct", f"{_TRAINABLES}.transformations"), on=("loop", "augment")),
+    "fct": Behaviour(1, ("compatlib.methods.fct", f"{_TRAINABLES}.transformations"), on=("loop", "augment", "noise")),
     "fastfill": Behaviour(
         1,
         ("compatlib.methods.fct", f"{_TRAINABLES}.transformations", f"{_MEASURES}.backfilling"),
@@ -79,7 +95,7 @@ BEHAVIOURS = {
     "sfsc": Behaviour(
         1,
         ("compatlib.methods.sfsc", f"{_TRAINABLES}.widths"),
-        on=("loop", "augment", "slimmable", "classifiers"),
+        on=("loop", "augment", "noise", "slimmable", "classifiers"),
     ),
     "evidential": Behaviour(1, ("compatlib.methods.evidential",), when=_chosen("loss", "evidential")),
     "triplet": Behaviour(1, ("compatlib.methods.bct_baselines",), when=_chosen("loss", "triplet")),

@@ -1,12 +1,18 @@
 """Which images a run trains on and tests on, and the subsets of queries whose scores stand apart."""
 
 import multiprocessing
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from compatlib.data import sources, splits
+from compatlib.data.augment import crop_and_flip, view_with_noise
+from compatlib.data.by_encoder import ByEncoder
+from compatlib.data.features import FeatureSet
 from compatlib.data.images import FolderImages, Images, ImageSet
 from compatlib.study.settings import Settings
 
@@ -16,49 +22,67 @@ CLOSED, OPEN_SET, GENERATIONS = "closed", "open-set", "three generations"
 WITHOUT_FLIP = ("glyphs", "digits", "omniglot_small")
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def images(
-    dataset: str, split: str, classes: int | None = None, per_class: int | None = None, size: int = 32
-) -> Images:
+    dataset: str,
+    split: str,
+    classes: int | None = None,
+    per_class: int | None = None,
+    size: int = 32,
+    encoder: str | None = None,
+) -> Images | FeatureSet:
     """A split of a data set, read once a process: `train`, `test`, or the parts of `train`, `kept` and `held out`.
+
+    Of features, those by one encoder.
 
     Raises:
         ValueError: as `sources.load`, and for a folder's file that cannot be read: hours before it would be.
     """
     if split in ("train", "test"):
-        found = sources.load(dataset, split, classes=classes, per_class=per_class, size=size)
+        found = sources.load(dataset, split, classes=classes, per_class=per_class, size=size, encoder=encoder)
         if isinstance(found, FolderImages) and multiprocessing.parent_process() is None:  # whoever planned has seen it
             found.check()
         return found
-    kept, held_out = splits.hold_out(images(dataset, "train", classes, per_class, size))
+    kept, held_out = splits.hold_out(images(dataset, "train", classes, per_class, size, encoder))
     return {"kept": kept, "held out": held_out}[split]
 
 
-def training_images(run: Settings) -> Images:
-    """The run's training images, all classes; a validation's are those that are not held out."""
-    return _whole(run, "kept" if run.validation else "train")
+def encoder_of(run: Settings, role: str) -> str | None:
+    """The encoder on whose features a role's head stands; None where networks see images. Roles `old…` are old."""
+    return run.encoders and (run.encoders.old if role.startswith("old") else run.encoders.new)
 
 
-def _whole(run: Settings, split: str) -> Images:
+def training_images(run: Settings, encoder: str | None = None) -> Images | FeatureSet:
+    """The run's training images, all classes; a validation's are those that are not held out.
+
+    Args:
+        run: the run's settings.
+        encoder: as which encoder sees them; the one of new roles by default.
+    """
+    return _whole(run, "kept" if run.validation else "train", encoder)
+
+
+def _whole(run: Settings, split: str, encoder: str | None) -> Images | FeatureSet:
     per_class = run.test_per_class if split == "test" else run.train_per_class
-    return images(run.dataset, split, run.classes, per_class, run.image_size)
+    encoder = encoder or encoder_of(run, "new")
+    return images(run.dataset, split, run.classes, per_class, run.image_size, encoder)
 
 
-def images_to_test(run: Settings, split: str = CLASS_INCREMENTAL) -> ImageSet:
+def images_to_test(run: Settings, split: str = CLASS_INCREMENTAL, encoder: str | None = None) -> ImageSet | FeatureSet:
     """Query set and gallery in one: all classes of the run's test images, or the open-set split's own identities.
 
     A validation's are held-out training images, of the open-set split the identities that are kept for it: never an
-    image or a class that is tested on later.
+    image or a class that is tested on later. `encoder` as of `training_images`.
     """
     if split == OPEN_SET:
-        return open_set(run).validation if run.validation else open_set(run).test
-    return _whole(run, "held out" if run.validation else "test")
+        return open_set(run, encoder).validation if run.validation else open_set(run, encoder).test
+    return _whole(run, "held out" if run.validation else "test", encoder)
 
 
-@lru_cache(maxsize=1)
-def open_set(run: Settings) -> splits.OpenSetSplit:
+@lru_cache(maxsize=2)
+def open_set(run: Settings, encoder: str | None = None) -> splits.OpenSetSplit:
     """The run's open-set split: identities to train on, to validate with, and to test on."""
-    return splits.open_set(*(_whole(run, split) for split in ("train", "test")))
+    return splits.open_set(*(_whole(run, split, encoder) for split in ("train", "test")))
 
 
 def known_classes(run: Settings) -> int:
@@ -77,11 +101,43 @@ def masks(run: Settings, split: str) -> dict[str, np.ndarray]:
 
 
 def augmentation(run: Settings) -> dict[str, Any]:
-    """Arguments of `crop_and_flip`: 4 pixels of shift at a side of 32, and no flip where it makes another sign."""
+    """Arguments of `view_with_noise` for features, else of `crop_and_flip`.
+
+    The latter shifts by 4 pixels at a side of 32, and does not mirror where that makes another sign.
+    """
+    if run.encoders:
+        return {"noise": run.noise}
     side = sources.SIDES.get(run.dataset, run.image_size)
     return {"padding": max(1, side // 8), "flip": run.dataset not in WITHOUT_FLIP}
 
 
+def augment(run: Settings, trained_on: Images | FeatureSet | ByEncoder) -> Callable[[Any, torch.Generator], Any]:
+    """How a batch of a training set is augmented; features by noise in their own deviations over this set."""
+    if isinstance(trained_on, ByEncoder):
+        deviation = {name: standardisation(each)[1] for name, each in trained_on.sets.items()}
+        return partial(view_with_noise, deviation=deviation, **augmentation(run))
+    if isinstance(trained_on, FeatureSet):
+        own = {"deviation": standardisation(trained_on)[1], "encoder": trained_on.encoder}
+        return partial(view_with_noise, **own, **augmentation(run))
+    return partial(crop_and_flip, **augmentation(run))
+
+
+@lru_cache(maxsize=16)
+def standardisation(features: FeatureSet) -> tuple[Tensor, Tensor]:
+    """Mean and deviation (d,) of the features as they are, of the first view, over a set; computed in float64."""
+    total = torch.zeros(2, features.stored.shape[-1], dtype=torch.float64)
+    for indices in torch.arange(len(features)).split(5000):
+        plain = features.batch(indices)[0][:, 0].double()
+        total += torch.stack([plain.sum(dim=0), plain.square().sum(dim=0)])
+    mean, square = total / len(features)
+    return mean.float(), (square - mean.square()).clamp(min=0).sqrt().float()
+
+
 def data_digests(run: Settings) -> dict[str, str]:
-    """SHA-256 of the training and the test images."""
-    return {"training": training_images(run).digest(), "test": images_to_test(run).digest()}
+    """SHA-256 of the training and the test images; of features, as old and as new roles see them."""
+    found = {}
+    for name, part in (("training", training_images), ("test", partial(images_to_test, split=CLASS_INCREMENTAL))):
+        encoders = dict.fromkeys(encoder_of(run, role) for role in ("old", "new"))
+        sets = {encoder: part(run, encoder=encoder) for encoder in encoders}
+        found[name] = (ByEncoder(sets) if run.encoders else sets[None]).digest()
+    return found

@@ -8,8 +8,10 @@ A role `old…` is a deployed model; `new…` is its successor trained without a
   smaller network.
 - `old_open`, `new_open`: an open-set split; a quarter and a half of the classes, none of which is tested on.
 - What else an upgrade may change, on the classes of `old` and `new`: `old_small` (a smaller network), `new_deep` (twice
-  the blocks), `old_narrow`, `new_narrow` (half the embedding's size), `old_cosine`, `new_cosine`, `new_arcface`
-  (another classifier), `old_small_narrow`, `new_deep_arcface` (several at once).
+  the blocks; of a head twice the hidden layer), `old_narrow`, `new_narrow` (half the embedding's size), `old_cosine`,
+  `new_cosine`, `new_arcface` (another classifier), `old_small_narrow`, `new_deep_arcface` (several at once).
+
+Where heads are trained, roles `old…` stand on the old encoder, all others on the new one.
 
 Each role has a stream of its own, so that no two models of one seed share initial weights, order or augmentation.
 """
@@ -22,9 +24,12 @@ from typing import Any, Literal
 from torch import nn
 
 from compatlib.data import splits
+from compatlib.data.by_encoder import ByEncoder
+from compatlib.data.features import FeatureSet
 from compatlib.data.images import Images
 from compatlib.models import classifiers, resnet
-from compatlib.study.lab.images import open_set, training_images
+from compatlib.models.heads import feature_head
+from compatlib.study.lab.images import encoder_of, open_set, standardisation, training_images
 from compatlib.study.settings import Knobs, Network, Settings, Training
 
 CLASSIFIERS = {
@@ -36,32 +41,43 @@ CLASSIFIERS = {
 
 @dataclass(frozen=True)
 class Role:
-    """What a model is trained on, which network and classifier it has, and whose initial weights."""
+    """What a model is trained on, which network and classifier it has, and whose initial weights.
 
-    share: Callable[[Settings], Images]
+    share: (run, encoder) → the part of the training images, as an encoder sees them where heads are trained.
+    """
+
+    share: Callable[[Settings, str | None], Images]
     network: Callable[[Settings], Network]
     classifier: Literal["linear", "cosine", "arcface"] = "linear"
     weights_of: str | None = None
 
 
-def _old_classes(run: Settings, share: float = 0.5) -> Images:
-    return splits.class_incremental(training_images(run), share)[0]
+def _old_classes(run: Settings, encoder: str | None, share: float = 0.5) -> Images:
+    return splits.class_incremental(training_images(run, encoder), share)[0]
 
 
-def _old_samples(run: Settings) -> Images:
-    return splits.sample_incremental(training_images(run))[0]
+def _old_samples(run: Settings, encoder: str | None) -> Images:
+    return splits.sample_incremental(training_images(run, encoder))[0]
 
 
-def _new_open(run: Settings) -> Images:
-    return open_set(run).train
+def _new_open(run: Settings, encoder: str | None) -> Images:
+    return open_set(run, encoder).train
 
 
-def _old_open(run: Settings) -> Images:
-    return splits.of_classes(open_set(run).train, 0, open_set(run).old_classes)
+def _old_open(run: Settings, encoder: str | None) -> Images:
+    split = open_set(run, encoder)
+    return splits.of_classes(split.train, 0, split.old_classes)
 
 
 def _network(run: Settings, **changes: Any) -> Network:
     return run.network.model_copy(update=changes)
+
+
+def _deep(run: Settings) -> Network:
+    """Twice the blocks; of a head twice the hidden layer."""
+    if run.network.hidden is not None:
+        return _network(run, hidden=2 * run.network.hidden)
+    return _network(run, blocks=2 * run.network.blocks)
 
 
 def _small(run: Settings) -> Network:
@@ -74,10 +90,6 @@ def _narrow(run: Settings) -> Network:
 
 def _small_narrow(run: Settings) -> Network:
     return run.small_network.model_copy(update={"dim": run.small_network.dim // 2})
-
-
-def _deep(run: Settings) -> Network:
-    return _network(run, blocks=2 * run.network.blocks)
 
 
 ROLES = {
@@ -102,20 +114,30 @@ ROLES = {
 }
 
 
-def share_of(name: str, run: Settings) -> Images:
+def share_of(name: str, run: Settings, *encoders: str | None) -> Images | FeatureSet | ByEncoder:
     """What a role is trained on; the last few are kept, for runs that differ in other values too.
+
+    Args:
+        name: the role's.
+        run: the run's settings.
+        *encoders: as which encoders see it, where heads are trained: by default as the role's own; as several of them
+            where they differ, for two models that are trained, or looked at, together.
 
     Raises:
         ValueError: there is no such role.
     """
     role_of(name)
+    seen = tuple(dict.fromkeys(encoders)) or (encoder_of(run, name),)
     others = {"knobs": Knobs(), "training": Training(epochs=1, learning_rate=1.0), "seeds": (0,), "sweep_seeds": (0,)}
-    return _share_of(name, run.model_copy(update=others))
+    plain = run.model_copy(update=others)
+    if len(seen) == 1:
+        return _share_of(name, plain, seen[0])
+    return ByEncoder({encoder: _share_of(name, plain, encoder) for encoder in seen})
 
 
-@lru_cache(maxsize=6)
-def _share_of(name: str, run: Settings) -> Images:
-    return ROLES[name].share(run)
+@lru_cache(maxsize=12)
+def _share_of(name: str, run: Settings, encoder: str | None) -> Images | FeatureSet:
+    return ROLES[name].share(run, encoder)
 
 
 def role_of(name: str) -> Role:
@@ -129,11 +151,17 @@ def role_of(name: str) -> Role:
     return ROLES[name]
 
 
-def make_backbone(network: Network, images: Images) -> nn.Module:
-    """An untrained backbone as the settings describe it, for images of this many channels."""
+def make_backbone(network: Network, images: Images | FeatureSet) -> nn.Module:
+    """An untrained backbone as the settings describe it, for images of this many channels, or on these features.
+
+    Of features it keeps the mean and the deviation.
+    """
+    if network.hidden is not None:
+        about = {"hidden": network.hidden, "dim": network.dim, "head": network.head, "encoder": images.encoder}
+        return feature_head(*standardisation(images), **about)
     if network.torchvision is not None:
         return resnet.torchvision_resnet(network.torchvision, dim=network.dim, head=network.head)
-    values = network.model_dump(exclude={"torchvision"})
+    values = network.model_dump(exclude={"torchvision", "hidden"})
     return resnet.small_resnet(**values, in_channels=images[0][0].shape[0])
 
 

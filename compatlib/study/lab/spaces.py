@@ -63,7 +63,8 @@ class Of(Space):
 
     def vectors(self, seed: "Seed", split: str) -> np.ndarray:
         """(N, d)."""
-        return embed(seed.made(self.what).backbone(self.width), images_to_test(seed.run, split)).numpy()
+        images = images_to_test(seed.run, split, self.what.encoder(seed.run))
+        return embed(seed.made(self.what).backbone(self.width), images).numpy()
 
 
 def of_role(role: str) -> Of:
@@ -135,7 +136,7 @@ class ClassMeans(Space):
 
     def vectors(self, seed: "Seed", split: str) -> np.ndarray:
         """(classes, d)."""
-        training = training_images(seed.run)
+        training = training_images(seed.run, self.what.encoder(seed.run))
         embeddings = embed(seed.made(self.what).backbone(), training).double()
         sums = torch.zeros(len(training.class_names), embeddings.shape[1], dtype=torch.float64)
         sums.index_add_(0, training.labels, embeddings)

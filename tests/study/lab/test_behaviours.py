@@ -48,8 +48,8 @@ def test_a_behaviour_has_a_number_and_modules_that_exist(name):
 @pytest.mark.parametrize("package", [compatlib.methods, compatlib.models], ids=lambda package: package.__name__)
 def test_every_method_and_network_that_the_study_uses_belongs_to_a_behaviour(package):
     held = {module for behaviour in BEHAVIOURS.values() for module in behaviour.modules}
-    # No profile has pretrained networks or heads yet; what an encoder gives is known by its weights' digest.
-    unused = {f"compatlib.models.{name}" for name in ("pretrained", "heads", "encoders")}
+    # No profile has pretrained networks yet; what an encoder gives is known by its weights' digest.
+    unused = {f"compatlib.models.{name}" for name in ("pretrained", "encoders")}
     own = {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}
     assert own - unused <= held
 
@@ -61,6 +61,7 @@ def test_every_behaviour_is_stood_on_by_some_case():
         for case in chapter.cases(run, run.seeds[0]):
             found |= set(case.behaviours(run))
     of_no_row = {"gallery"}  # what a user runs: of it only seconds are measured
+    of_no_row |= {"heads", "noise"}  # of a profile on features, which tests do not have
     assert found == set(BEHAVIOURS) - of_no_row
 
 
@@ -86,6 +87,10 @@ def test_versions_of_several_are_those_of_each():
     [
         ("synthesis", [{"form": "B"}, {"form": "C"}], [{"form": "A"}, {}]),
         ("evidential", [{"loss": "evidential"}], [{"loss": "triplet"}, {"loss": "joint"}, {}]),
+        ("heads", [{"network": {"hidden": 8}}], [{"network": {"hidden": None}}, {}]),
+        ("resnet", [{"network": {"hidden": None}}, {}], [{"network": {"hidden": 8}}]),
+        ("noise", [{"augmentation": {"noise": 0.0}}], [{"augmentation": {"flip": True}}, {}]),
+        ("augment", [{"augmentation": {"flip": True}}, {}], [{"augmentation": {"noise": 0.0}}]),
         ("triplet", [{"loss": "triplet"}], [{"loss": "evidential"}, {"loss": "cross-entropy"}]),
         ("pcgrad", [{"projection": each} for each in ("all", "full", "tensor")], [{"projection": "none"}, {}]),
         ("views", [{"source": "views"}], [{"source": "images"}]),

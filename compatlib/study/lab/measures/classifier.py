@@ -20,7 +20,8 @@ def old_classifier(seed: Seed, case: Case) -> Rows:
     weight = old.parts["classifier"].weight.detach()
     known = len(weight)
     if form != "A":
-        weight = extended(old, training_images(seed.run), normalize=form == "C").weight.detach()
+        images = training_images(seed.run, case.gallery.what.encoder(seed.run))
+        weight = extended(old, images, normalize=form == "C").weight.detach()
     yield from _rows({"real rows": weight[:known], "made rows": weight[known:]})
     for name, space in (("old", case.gallery), ("new", case.query)):
         for row in _judged(seed, case, space, weight, known):

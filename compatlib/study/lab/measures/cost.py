@@ -23,7 +23,8 @@ TIMINGS = ("images_per_second", "vectors_per_second", "build_seconds", "search_s
 @measure()
 def image_speed(seed: Seed, case: Case) -> Rows:
     """Images that the query's model embeds in a second."""
-    images, backbone = images_to_test(seed.run, case.split), seed.made(case.query.what).backbone()
+    images = images_to_test(seed.run, case.split, case.query.what.encoder(seed.run))
+    backbone = seed.made(case.query.what).backbone()
     begun = time.monotonic()
     embed(backbone, images)
     yield {"metric": "images_per_second", "value": len(images) / (time.monotonic() - begun)}
@@ -71,7 +72,7 @@ def size(seed: Seed, case: Case) -> Rows:
     """Parameters of the query's model, and operations of one image."""
     space = case.query
     backbone = seed.made(space.what).backbone(space.width)
-    one = torch.as_tensor(images_to_test(seed.run, case.split)[0][0])[None]
+    one = torch.as_tensor(images_to_test(seed.run, case.split, space.what.encoder(seed.run))[0][0])[None]
     yield {"metric": "parameters", "value": float(sum(each.numel() for each in backbone.parameters()))}
     yield {"metric": "flops", "value": float(flops(backbone, one))}
 

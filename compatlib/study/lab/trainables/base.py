@@ -8,10 +8,9 @@ from typing import Any, ClassVar
 
 from torch import nn
 
-from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
 from compatlib.methods import independent
-from compatlib.study.lab.images import augmentation
+from compatlib.study.lab.images import augment, augmentation, encoder_of
 from compatlib.study.lab.roles import make_backbone, make_classifier, role_of, share_of
 from compatlib.study.settings import Network, Settings, Training
 from compatlib.training import Fit, initialised
@@ -51,6 +50,10 @@ class Trainable(ABC):
     def parents(self) -> "tuple[Trainable, ...]":
         """What it is made from, in the order in which `fit` takes them."""
         return ()
+
+    def encoder(self, run: Settings) -> str | None:
+        """On whose features it stands, where it embeds features; None where it embeds images, or nothing."""
+        return None
 
     @abstractmethod
     def settings(self, run: Settings) -> dict[str, Any]:
@@ -121,6 +124,10 @@ class RoleModel(Trainable):
     def base_role(self) -> str:
         """The role's name."""
 
+    def encoder(self, run: Settings) -> str | None:
+        """The role's."""
+        return encoder_of(run, self.base_role)
+
     def images(self, run: Settings) -> Images:
         """The role's share of the training images."""
         return share_of(self.base_role, run)
@@ -149,12 +156,14 @@ class RoleModel(Trainable):
         """Images times epochs, a smaller network less, a deeper one more."""
         network = self.network(run)
         size = sum(network.widths) * network.blocks / (sum(run.network.widths) * run.network.blocks)
+        if network.hidden is not None:
+            size = network.hidden / run.network.hidden
         return len(self.images(run)) * self.recipe(run).epochs * (0.3 + 0.7 * size)
 
     def build(self, run: Settings, seed: int) -> nn.ModuleDict:
         """Backbone and classifier, each from its stream."""
         role, network = role_of(self.base_role), self.network(run)
-        backbone = partial(make_backbone, network, self.images(run))
+        backbone = partial(make_backbone, network, share_of(self.base_role, run))
         return nn.ModuleDict(
             {
                 "backbone": initialised(backbone, seed, role.weights_of or self.base_role),
@@ -176,7 +185,7 @@ class RoleModel(Trainable):
             "seed": seed,
             "role": self.base_role,
             "label_smoothing": run.training.label_smoothing,
-            "augment": partial(crop_and_flip, **augmentation(run)),
+            "augment": augment(run, self.images(run)),
         }
 
     def backbone(self, parts: nn.ModuleDict, width: float = 1.0) -> nn.Module:

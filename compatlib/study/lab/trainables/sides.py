@@ -7,10 +7,9 @@ from typing import Any
 
 from torch import nn
 
-from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
 from compatlib.methods import independent, side_information
-from compatlib.study.lab.images import augmentation
+from compatlib.study.lab.images import augment, augmentation, encoder_of
 from compatlib.study.lab.roles import make_backbone, make_classifier, role_of, share_of
 from compatlib.study.lab.trainables.base import Trainable
 from compatlib.study.settings import Settings, Training
@@ -56,6 +55,10 @@ class Side(Trainable):
         """Of its weights, order and augmentation."""
         return f"side {self.side}"
 
+    def encoder(self, run: Settings) -> str | None:
+        """The old role's."""
+        return encoder_of(run, self.old)
+
     def images(self, run: Settings) -> Images:
         """The old role's."""
         return share_of(self.old, run)
@@ -92,13 +95,13 @@ class Side(Trainable):
         common = {"images": images, "recipe": self.recipe(run).recipe(), "seed": seed, "role": self.stream} | placement
         if self.side == "SimCLR":
             return side_information.fit_simclr(parts, flip=crop["flip"], **_simclr_options(run), **common)
-        augment = partial(crop_and_flip, **crop)
+        common["augment"] = augment(run, images)
         if self.side == "autoencoder":
-            return side_information.fit_autoencoder(parts, augment=augment, **common)
+            return side_information.fit_autoencoder(parts, **common)
         make = partial(make_classifier, "linear", self.dim, images, self.recipe(run))
         classifier = initialised(make, seed, f"{self.stream} classifier")
         smoothing = run.training.label_smoothing
-        return independent.fit(parts, classifier, augment=augment, label_smoothing=smoothing, **common)
+        return independent.fit(parts, classifier, label_smoothing=smoothing, **common)
 
     def backbone(self, parts: nn.Module, width: float = 1.0) -> nn.Module:
         """Images → (N, dim)."""

@@ -8,10 +8,9 @@ from typing import Any, Literal
 from pydantic import Field, field_validator
 from torch import Tensor, nn
 
-from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
 from compatlib.methods import fct
-from compatlib.study.lab.images import augmentation
+from compatlib.study.lab.images import augment, augmentation, encoder_of
 from compatlib.study.lab.roles import role_of, share_of
 from compatlib.study.lab.trainables.base import Base, Trainable
 from compatlib.study.lab.trainables.sides import Side
@@ -94,8 +93,12 @@ class Transformation(Trainable):
         return (Base(self.old), Base(self.new), *([] if self.side is None else [self.side]))
 
     def images(self, run: Settings) -> Images:
-        """The new model's training images."""
-        return share_of(self.new, run)
+        """The new model's training images; as the old model's encoder sees them too, where that is another."""
+        return share_of(self.new, run, *(encoder_of(run, role) for role in (self.new, self.old, *self._sides_roles)))
+
+    @property
+    def _sides_roles(self) -> tuple[str, ...]:
+        return () if self.side is None else (self.side.old,)
 
     def settings(self, run: Settings) -> dict[str, Any]:
         """Objective, source, size, recipe and augmentation; of stored views their number and precision."""
@@ -127,9 +130,9 @@ class Transformation(Trainable):
         old, new, *side = (made.backbone() for made in parents)
         common = {"recipe": run.knobs.transformation.recipe(), "seed": seed, "role": STREAM} | placement
         if self.source == "images":
-            crop = partial(crop_and_flip, **augmentation(run))
             models = {"old": old, "side": side[0] if side else None, "new": new}
-            return fct.fit_on_images(parts, self.images(run), augment=crop, **models, **common)
+            changed = augment(run, self.images(run))
+            return fct.fit_on_images(parts, self.images(run), augment=changed, **models, **common)
         stored = [_views(run, made, self.images(run), seed) for made in parents]
         beside = stored[2] if side else stored[0]
         views = fct.StoredViews(stored[0], beside, stored[1], self.images(run).labels)
@@ -150,6 +153,6 @@ def _views(run: Settings, made: Any, images: Images, seed: int) -> Tensor:
     if place not in _kept:
         while len(_kept) >= KEPT:
             _kept.pop(next(iter(_kept)))
-        augment = partial(crop_and_flip, **crop)
-        _kept[place] = fct.embed_views(made.backbone(), images, seed=seed, augment=augment, **options)
+        changed = augment(run, images)
+        _kept[place] = fct.embed_views(made.backbone(), images, seed=seed, augment=changed, **options)
     return _kept[place]

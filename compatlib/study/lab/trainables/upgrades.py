@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import nn
 
+from compatlib.data.images import Images
 from compatlib.embedding import embed
 from compatlib.methods import bct, bct_baselines
-from compatlib.study.lab.roles import role_of
+from compatlib.study.lab.roles import role_of, share_of
 from compatlib.study.lab.trainables.base import Base, RoleModel, Trainable
 from compatlib.study.settings import Settings
 from compatlib.training import Fit
@@ -135,6 +136,10 @@ class Upgrade(RoleModel):
     def parents(self) -> tuple[Trainable, ...]:
         """The old model."""
         return (self.old,)
+
+    def images(self, run: Settings) -> Images:
+        """The successor's; as the old model's encoder sees them too, where that is another."""
+        return share_of(self.new, run, self.encoder(run), self.old.encoder(run))
 
     def settings(self, run: Settings) -> dict[str, Any]:
         """The role's, the method's, and the weight."""

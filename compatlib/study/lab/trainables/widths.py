@@ -8,6 +8,7 @@ from typing import Any
 from pydantic import Field, field_validator
 from torch import nn
 
+from compatlib.data.features import FeatureSet
 from compatlib.data.images import Images
 from compatlib.methods import bct, independent, sfsc
 from compatlib.models.slimmable import WIDTHS, Slimmable, sliced
@@ -157,7 +158,7 @@ class Narrow(_OfSplit):
         """Backbone and classifier; the narrow network as `Slimmable.extract` makes it."""
         if self.method == INDEPENDENT:
             make = partial(make_backbone, self.narrowed(run), self.images(run))
-            network, width = Slimmable(initialised(make, seed, self.stream), (1.0,)), 1.0
+            network, width = _switchable(initialised(make, seed, self.stream), (1.0,), self.images(run)), 1.0
         else:
             network, width = switchable_network(run, self.base_role, seed, (self.width, 1.0)), self.width
         return nn.ModuleDict({"backbone": network.extract(width), "classifier": self.new_classifier(run, seed)})
@@ -165,6 +166,8 @@ class Narrow(_OfSplit):
     def narrowed(self, run: Settings) -> Network:
         """The role's network with this share of its channels."""
         network = self.network(run)
+        if network.hidden is not None:
+            return network.model_copy(update={"hidden": sliced(network.hidden, self.width)})
         return network.model_copy(update={"widths": tuple(sliced(size, self.width) for size in network.widths)})
 
     def fit(self, run: Settings, seed: int, parts: nn.ModuleDict, parents: Sequence[Any], **placement: Any) -> Fit:
@@ -241,8 +244,14 @@ class Widths(_OfSplit):
 def switchable_network(run: Settings, role: str, seed: int, widths: Sequence[float]) -> Slimmable:
     """A switchable network with the initial weights of the role's base model."""
     about = role_of(role)
-    make = partial(make_backbone, about.network(run), share_of(role, run))
-    return Slimmable(initialised(make, seed, role), widths)
+    images = share_of(role, run)
+    return _switchable(initialised(partial(make_backbone, about.network(run), images), seed, role), widths, images)
+
+
+def _switchable(backbone: nn.Module, widths: Sequence[float], images: Images | FeatureSet) -> Slimmable:
+    """Tried on black images of its own kind; of features, on such of zeros."""
+    size = images.stored.shape[-1:] if isinstance(images, FeatureSet) else None
+    return Slimmable(backbone, widths, size)
 
 
 def _statistics(network: Slimmable, classifier: nn.Module, recipe: Training, images: Images) -> GradientStatistics:

@@ -10,13 +10,15 @@ import torch
 from torch import Tensor, nn
 
 from compatlib.data import sources
+from compatlib.data.features import FeatureSet
 from compatlib.data.images import ImageSet
 from compatlib.study.lab import images, roles
 from compatlib.study.lab.make import Made
 from compatlib.study.lab.trainables import Trainable, transformations, widths
 from compatlib.study.settings import Network, Settings, Training
 
-CLASSES, SIDE = 12, 8
+CLASSES, SIDE, FEATURE_SIZE = 12, 8, 10
+LITE = ("lite0", "lite2")
 PER_CLASS = {"train": torch.full((CLASSES,), 8), "test": 3 + torch.arange(CLASSES) % 4}
 
 
@@ -39,6 +41,17 @@ def image_set(seed: int = 0, per_class: int = 5, classes: int = 4, **shape: int)
     """Images of a few classes, in turn."""
     labels = torch.arange(per_class * classes) % classes
     return ImageSet(pictures(seed, len(labels), **shape), labels, tuple(f"class {label}" for label in range(classes)))
+
+
+def feature_set(encoder: str, split: str = "train") -> FeatureSet:
+    """Drawn features of two views, another space for every encoder, around a centre for every class."""
+    parts = {name: torch.arange(CLASSES).repeat_interleave(counts) for name, counts in PER_CLASS.items()}
+    labels, size = torch.cat(list(parts.values())), (1, FEATURE_SIZE)
+    place, scale = int(encoder[-1]), 1 + torch.arange(FEATURE_SIZE)
+    drawn = numbers(place, CLASSES, *size)[labels] + 0.5 * numbers(9 + place, len(labels), 2, FEATURE_SIZE)
+    names = tuple(f"class {label}" for label in range(CLASSES))
+    whole_set = FeatureSet((drawn * scale).half().numpy(), labels, names, encoder, encoder=encoder)
+    return whole_set.select(torch.arange(len(labels)).split([*map(len, parts.values())])[list(parts).index(split)])
 
 
 def put(module: nn.Module, seed: int, scale: float = 0.3) -> nn.Module:
@@ -110,8 +123,18 @@ class AllKnobs(transformations.TransformationKnobs, widths.WidthKnobs):
     """Of every chapter whose trainables have some."""
 
 
-def _load(dataset: str, split: str, **_: Any) -> ImageSet:
-    """In place of the data sets: drawn images, brighter by class, so that there is something to learn."""
+def on_features() -> dict[str, Any]:
+    """Changes of a run: heads on drawn features of two encoders."""
+    network = Network(hidden=16, dim=8, head="linear_bn")
+    small = network.model_copy(update={"hidden": 8})
+    encoders = dict(zip(("old", "new"), LITE, strict=True))
+    return {"dataset": "cifar100_lite", "encoders": encoders, "network": network, "small_network": small}
+
+
+def _load(dataset: str, split: str, encoder: str | None = None, **_: Any) -> ImageSet | FeatureSet:
+    """In place of the data sets: drawn images, brighter by class, so that there is something to learn; or features."""
+    if encoder is not None:
+        return feature_set(encoder, split)
     labels = torch.arange(CLASSES).repeat_interleave(PER_CLASS[split])
     drawn = pictures(len(split), len(labels)).double() / 2 + 10 * labels[:, None, None, None]
     return ImageSet(drawn.round().to(torch.uint8), labels, tuple(f"class {label}" for label in range(CLASSES)))
@@ -125,6 +148,7 @@ def drawn_data() -> Iterator[None]:
     def forget() -> None:
         images.images.cache_clear()
         images.open_set.cache_clear()
+        images.standardisation.cache_clear()
         roles._share_of.cache_clear()
         transformations._kept.clear()
 

@@ -66,6 +66,29 @@ MUTATIONS = [
             "draw[4] < 0.2,": "draw[4] < 0.5,",
             "[0.299, 0.587, 0.114]": "[0.2126, 0.7152, 0.0722]",
         },
+        ("noise", "compatlib.data.augment"): {
+            "noise * deviations[name] * drawn": "noise * drawn",
+            'f"{seed} {name}"': 'f"{seed}"',
+            "view.to(each.device)].float()": "0 * view.to(each.device)].float()",
+        },
+        ("noise", f"{_LAB}.images"): {
+            '{"noise": run.noise}': '{"noise": 2 * run.noise}',
+            "name: standardisation(each)[1]": "name: standardisation(each)[0]",
+        },
+        ("heads", "compatlib.models.heads"): {
+            "(plain.float() - self.mean)": "plain.float()",
+            "features[:, 0] if": "features[:, -1] if",
+            "features = features[self.encoder]": "features = next(iter(features.values())) + 1",
+            'nonlinearity="relu"': 'nonlinearity="linear"',
+            "deviation > 0, deviation, 1.0": "deviation > 0, deviation + 1, 1.0",
+        },
+        ("heads", f"{_LAB}.images"): {
+            "square - mean.square()": "square",
+            'role.startswith("old")': 'role.startswith("new")',
+        },
+        ("heads", "compatlib.data.by_encoder"): {
+            "each.batch(indices)[0] for": "each.batch(indices.flip(0))[0] for",
+        },
         ("resnet", "compatlib.models.resnet"): {
             ":: stride[0], :: stride[1]]": "stride[0] - 1 :: stride[0], :: stride[1]]",
             "PIXEL_MEAN, PIXEL_DEVIATION = 0.5, 0.25": "PIXEL_MEAN, PIXEL_DEVIATION = 0.5, 0.26",
@@ -106,13 +129,13 @@ MUTATIONS = [
             "share: float = 0.5": "share: float = 0.4",
             'update={"dim": run.small_network.dim // 2}': 'update={"dim": run.small_network.dim // 4}',
             "blocks=2 * run.network.blocks": "blocks=3 * run.network.blocks",
-            "of_classes(open_set(run).train, 0,": "of_classes(open_set(run).train, 1,",
+            "splits.of_classes(split.train, 0,": "splits.of_classes(split.train, 1,",
         },
         ("independent", f"{_LAB}.trainables.base"): {
             'f"{self.base_role} classifier")': 'f"{self.base_role} rows")',
             "role.weights_of or self.base_role": "self.base_role",
             '"label_smoothing": run.training.label_smoothing': '"label_smoothing": 0.0',
-            "partial(crop_and_flip, **augmentation(run))": "crop_and_flip",
+            '"augment": augment(run, self.images(run))': '"augment": lambda inputs, generator: inputs',
         },
         ("bct", f"{_METHODS}.bct"): {
             "total / carries.sum().clamp(min=1)": "total / len(carries)",

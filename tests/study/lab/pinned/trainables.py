@@ -7,7 +7,7 @@ from compatlib.study.lab.images import CLOSED, OPEN_SET
 from compatlib.study.lab.trainables import METHODS, Base, Narrow, Side, Trainable, Transformation, Upgrade, Widths
 from compatlib.study.lab.trainables.upgrades import extended
 from compatlib.study.lab.trainables.widths import APART, JOINT, SWITCHABLE
-from tests.study.lab.pinned.drawn import fitted, pictures, run, untrained, weights
+from tests.study.lab.pinned.drawn import fitted, on_features, pictures, run, untrained, weights
 from tests.study.lab.pinned.training import Found
 from tests.study.lab.pinned.values import pins, single, trained
 
@@ -38,6 +38,17 @@ def trained_roles() -> Found:
     smoothed = run().training.model_copy(update={"label_smoothing": 0.2})
     for part, value in _of(Base("old"), training=smoothed):
         yield f"smoothed {part}", value
+
+
+@pins("heads")
+def trained_heads() -> Found:
+    """Of everything that is trained on images, one on features of two encoders."""
+    narrow, wide = (Narrow(method, 0.5) for method in APART)
+    upgrades = (Upgrade("BCT A"), Upgrade("BCT C"), Upgrade("L2"))
+    transformed = (Transformation(), Transformation(source="images"), Transformation(objective="fastfill"))
+    whats = (Base("old"), Base("new_deep"), *upgrades, *transformed, narrow, wide, Widths("SFSC"), Widths(JOINT))
+    for what in (*whats, Base("new_open"), Upgrade("BCT A", Base("old_open"), "new_open")):
+        yield from _of(what, **on_features())
 
 
 @pins("bct")

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compatlib import training
-from compatlib.data.augment import crop_and_flip, two_views, unchanged
+from compatlib.data.augment import crop_and_flip, two_views, unchanged, view_with_noise
+from compatlib.data.by_encoder import ByEncoder
 from compatlib.data.images import FolderImages, batches
 from compatlib.methods import (
     bct,
@@ -27,17 +28,22 @@ from compatlib.methods import (
     stored_views,
 )
 from compatlib.methods.common import resized
-from compatlib.models import resnet, slimmable
+from compatlib.models import heads, resnet, slimmable
 from compatlib.models.classifiers import ArcFaceClassifier, CosineClassifier, LinearClassifier
 from compatlib.models.slimmable import WIDTHS, Slimmable, sliced
+from compatlib.study.lab import images as lab_images
 from compatlib.study.lab.gradient_statistics import GradientStatistics
 from compatlib.training import Recipe
 from tests.study.lab.pinned.drawn import (
+    LITE,
     Flat,
+    feature_set,
     image_set,
     numbers,
+    on_features,
     pictures,
     put,
+    run,
     weights,
     whole,
     with_gradients,
@@ -332,6 +338,60 @@ def rounded_networks() -> Found:
         embeddings = network(images)
         yield "types", [str(embeddings.dtype), str(network.trunk(resnet.scaled(images)).dtype)]
     yield "embeddings", As("rounded", embeddings)
+
+
+FEATURES = {"first": numbers(7, 12, 2, 5).half(), "second": 3 * numbers(8, 12, 2, 4).half() + 1}
+
+
+@pins("noise")
+def noisy_views() -> Found:
+    deviation = {"first": torch.arange(5.0), "second": torch.ones(4)}
+    for seed in range(2):
+        both = view_with_noise(FEATURES, torch.Generator().manual_seed(seed), deviation=deviation)
+        yield f"both, seed {seed}", single(torch.cat(list(both.values()), dim=1))
+    alone = {"deviation": deviation["first"], "noise": 0.5, "encoder": "first"}
+    yield "alone", single(view_with_noise(FEATURES["first"], torch.Generator().manual_seed(0), **alone))
+    yield "unnamed", single(view_with_noise(FEATURES["second"], torch.Generator().manual_seed(3)))
+
+
+@pins("noise")
+def features_of_a_run() -> Found:
+    """In which deviations the noise is, and how much of it there is where a profile says nothing."""
+    own = run(**on_features())
+    yield "arguments", list(lab_images.augmentation(own).values())
+    both = ByEncoder({encoder: feature_set(encoder) for encoder in LITE})
+    for words, each in (("one", feature_set("lite0")), ("both", both)):
+        found = lab_images.augment(own, each)(each.batch(torch.arange(6))[0], torch.Generator().manual_seed(4))
+        yield words, single(found if words == "one" else torch.cat(list(found.values()), dim=1))
+
+
+def _head(**options: Any) -> heads.FeatureHead:
+    mean, deviation = numbers(4, 5).float(), numbers(5, 5).float().abs()
+    return heads.feature_head(mean, deviation, **{"hidden": 6, "dim": 4} | options)
+
+
+@pins("heads")
+def heads_on_features() -> Found:
+    for head in resnet.HEADS:
+        network, features = put(_head(head=head), 2), FEATURES["first"]
+        yield f"{head}, names", list(network.state_dict())
+        yield f"{head}, evaluated", single(network.eval()(features))
+        embeddings = network.train()(features)
+        yield f"{head}, trained", trained(embeddings)
+        gradients = torch.autograd.grad(embeddings.pow(3).sum(), list(network.parameters()))
+        yield f"{head}, gradients", trained(torch.cat([each.flatten() for each in gradients]))
+        yield f"{head}, begun", single(weights(training.initialised(partial(_head, head=head), 2, "new")))
+        yield f"{head}, of several", single(put(_head(head=head, encoder="first"), 2).eval()(FEATURES))
+    yield (
+        "standard",
+        [str(tuple(each.shape)) for each in heads.feature_head(torch.zeros(9), torch.ones(9)).parameters()],
+    )
+
+
+@pins("heads")
+def standardised() -> Found:
+    for part in (feature_set("lite0"), feature_set("lite2").select(torch.tensor([3, 1, 8]))):
+        yield f"{len(part)} items", single(torch.cat(lab_images.standardisation(part)))
 
 
 LABELS = torch.tensor([0, 2, 1, 1, 2, 0])
