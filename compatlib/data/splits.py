@@ -3,6 +3,7 @@
 All splits are fixed: they depend on the set alone and not on a seed, so that every model of a study shares them.
 """
 
+import dataclasses
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -34,6 +35,22 @@ def of_classes(images: Set, first: int, last: int) -> Set:
     if not 0 <= first < last <= count:
         raise ValueError(f"classes {first} to {last - 1} asked for, but the set has classes 0 to {count - 1}")
     return images.select((images.labels >= first) & (images.labels < last))
+
+
+def renumbered(images: Joinable, draw: int) -> Joinable:
+    """The same images, their classes numbered in an order that `draw` decides: others are the first half.
+
+    Raises:
+        ValueError: the images are neither an `ImageSet` nor a `FeatureSet`.
+    """
+    if not isinstance(images, ImageSet | FeatureSet):
+        raise ValueError(
+            f"classes are renumbered in an ImageSet or a FeatureSet, not in {type(images).__name__}; choose draw 0, or "
+            "read the images into an ImageSet"
+        )
+    order = torch.randperm(len(images.class_names), generator=torch.Generator().manual_seed(draw))
+    names = tuple(images.class_names[place] for place in order.tolist())
+    return dataclasses.replace(images, labels=torch.argsort(order)[images.labels], class_names=names)
 
 
 def class_incremental(images: Set, share: float = 0.5) -> tuple[Set, Set]:

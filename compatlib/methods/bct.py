@@ -10,6 +10,8 @@ Nothing but the old classifier is needed, unless it lacks classes. Three forms d
 - *A*: images of the classes that the old classifier knows; the others carry no influence loss.
 - *B*: all images; a class that the old classifier lacks gets as its row the mean old embedding of its images.
 - *C*: as B, every such row rescaled to the mean norm of the real rows (this study's).
+- *D*: all images; such a row is predicted from the mean old embedding, by a ridge map fitted on the classes that have
+  both (this study's).
 """
 
 from collections.abc import Iterable, Iterator
@@ -31,6 +33,7 @@ from compatlib.data.tensors import as_integers, as_tensor
 from compatlib.methods.common import check_rows, check_terms, checked_batch, resized
 
 Classifier = nn.Module | Tensor
+RIDGE_STRENGTHS = tuple(10.0**power for power in range(-3, 4))
 
 
 def influence_loss(
@@ -128,6 +131,65 @@ def synthesize_classifier(
     return torch.cat([real, rows.float()])
 
 
+def ridge_classifier(
+    old_embeddings: Float[Tensor, "n dim"],
+    labels: Int64[Tensor, " n"],
+    num_classes: int,
+    old_weight: Float[Tensor, "known dim"],
+    strengths: Iterable[float] = RIDGE_STRENGTHS,
+) -> Float[Tensor, "classes dim"]:
+    """Weights of an old classifier for all classes, form D: real rows, and rows predicted from mean old embeddings.
+
+        w_k = w̄ + B (μ_k − μ̄),   B = argmin Σ_known ‖w_j − w̄ − B (μ_j − μ̄)‖² + α ‖B‖²
+
+    μ_j is the mean old embedding of class j, bars are means over the known classes. Forms B and C take a mean for a
+    row; here it is learned, where both are there, how a row follows from a mean. α is the strength with the least
+    leave-one-class-out error, in multiples of the mean squared singular value of the centred means. Not published; this
+    study's.
+
+    Args:
+        old_embeddings: of training images by the old model, of known and of missing classes.
+        labels: in [0, num_classes).
+        num_classes: rows of the result.
+        old_weight: real rows, of classes 0 … known − 1, at least 3.
+        strengths: that are tried, positive.
+
+    Returns:
+        Float32 weights on the device of the embeddings; real rows are copies, bit for bit.
+
+    Raises:
+        ValueError: as `synthesize_classifier`, a known class without an image, fewer than 3 known classes, known means
+            that are all one, or strengths that are not positive.
+    """
+    strengths = tuple(map(float, strengths))
+    if not strengths or min(strengths) <= 0:
+        raise ValueError(f"strengths are {strengths}; valid are positive numbers, at least one")
+    means = synthesize_classifier(old_embeddings, labels, num_classes, normalize=False).double()
+    old_weight = as_tensor(old_weight, "old_weight")
+    real = _checked_rows(means, torch.arange(len(means)), len(means), old_weight)
+    if len(real) < 3:
+        raise ValueError(f"the old classifier has {len(real)} rows; a ridge map needs 3 known classes or more")
+    known, mean, row = means[: len(real)], means[: len(real)].mean(dim=0), real.double().mean(dim=0)
+    left, singular, right = torch.linalg.svd(known - mean, full_matrices=False)
+    if not singular.max() > 0:
+        raise ValueError(
+            "the mean old embeddings of all known classes are one and the same: the old model has collapsed"
+        )
+    coefficients = left.T @ (real.double() - row)
+    shares = [singular**2 / (singular**2 + each * singular.square().mean()) for each in strengths]
+    errors = [_left_out(left, share, coefficients, real.double() - row) for share in shares]
+    share = shares[errors.index(min(errors))]
+    chosen = right.T @ ((share / singular.clamp(min=1e-12 * float(singular.max())))[:, None] * coefficients)
+    return torch.cat([real, (row + (means[len(real) :] - mean) @ chosen).float()])
+
+
+def _left_out(left: Tensor, share: Tensor, coefficients: Tensor, rows: Tensor) -> float:
+    """Mean squared error of a ridge map at every class that it was not fitted on, in closed form."""
+    residual = rows - left @ (share[:, None] * coefficients)
+    leverage = (left.square() @ share) + 1 / len(rows)  # the mean that is taken off is fitted too
+    return float((residual / (1 - leverage).clamp(min=1e-9)[:, None]).square().mean())
+
+
 def fit(
     backbone: nn.Module,
     classifier: nn.Module,
@@ -145,8 +207,9 @@ def fit(
 ) -> training.Fit:
     """Train a backbone and its classifier with the influence loss of an old classifier, which does not change.
 
-    Form A: the old model's own classifier. Forms B and C: the old model's type of classifier with the rows of
-    `synthesize_classifier`. The influence loss has no label smoothing; in the history, `bct/influence` is λ times it.
+    Form A: the old model's own classifier. Forms B, C and D: the old model's type of classifier with the rows of
+    `synthesize_classifier` or `ridge_classifier`. The influence loss has no label smoothing; in the history,
+    `bct/influence` is λ times it.
 
     Args:
         backbone: uint8 images (N, C, H, W) → embeddings (N, d).

@@ -113,8 +113,9 @@ class Settings(_Strict):
 
     A `validation` run trains on nine tenths of the training images and tests on the held-out tenth: for tuning.
 
-    encoders: of a data set of features, by `old` and `new` the encoder on which heads of these roles stand. noise: with
-    which features are augmented, in deviations.
+    draw: which classes are the old ones: 0 leaves the data set's own order, of which they are the first, every other
+    number is an order of its own. encoders: of a data set of features, by `old` and `new` the encoder on which heads
+    of these roles stand. noise: with which features are augmented, in deviations.
     """
 
     profile: str
@@ -129,6 +130,7 @@ class Settings(_Strict):
     small_network: Network
     training: Training
     validation: bool = False
+    draw: int = Field(0, ge=0)
     encoders: Encoders | None = None
     noise: float = Field(0.3, ge=0, allow_inf_nan=False)
     knobs: SerializeAsAny[Knobs] = Field(default_factory=Knobs)  # a chapter's own are written out too

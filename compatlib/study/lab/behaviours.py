@@ -62,7 +62,7 @@ BEHAVIOURS = {
         on=("loop", "augment", "noise", "resnet", "heads", "classifiers"),
     ),
     "synthesis": Behaviour(
-        1, ("compatlib.methods.bct", f"{_TRAINABLES}.upgrades"), on=("embedding",), when=_chosen("form", "B", "C")
+        1, ("compatlib.methods.bct", f"{_TRAINABLES}.upgrades"), on=("embedding",), when=_chosen("form", "B", "C", "D")
     ),
     "alignments": Behaviour(
         1,
@@ -108,6 +108,7 @@ BEHAVIOURS = {
     # What measures.
     "splits": Behaviour(1, ("compatlib.data.splits", "compatlib.study.lab.images")),
     "embedding": Behaviour(1, ("compatlib.embedding", "compatlib.study.lab.spaces")),
+    "centring": Behaviour(1, ("compatlib.study.lab.spaces",), on=("embedding",)),
     "retrieval": Behaviour(
         1,
         (

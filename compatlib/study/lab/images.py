@@ -30,10 +30,11 @@ def images(
     per_class: int | None = None,
     size: int = 32,
     encoder: str | None = None,
+    draw: int = 0,
 ) -> Images | FeatureSet:
     """A split of a data set, read once a process: `train`, `test`, or the parts of `train`, `kept` and `held out`.
 
-    Of features, those by one encoder.
+    Of features, those by one encoder. Of a draw, its classes are numbered in another order.
 
     Raises:
         ValueError: as `sources.load`, and for a folder's file that cannot be read: hours before it would be.
@@ -42,8 +43,8 @@ def images(
         found = sources.load(dataset, split, classes=classes, per_class=per_class, size=size, encoder=encoder)
         if isinstance(found, FolderImages) and multiprocessing.parent_process() is None:  # whoever planned has seen it
             found.check()
-        return found
-    kept, held_out = splits.hold_out(images(dataset, "train", classes, per_class, size, encoder))
+        return splits.renumbered(found, draw) if draw else found
+    kept, held_out = splits.hold_out(images(dataset, "train", classes, per_class, size, encoder, draw))
     return {"kept": kept, "held out": held_out}[split]
 
 
@@ -65,7 +66,7 @@ def training_images(run: Settings, encoder: str | None = None) -> Images | Featu
 def _whole(run: Settings, split: str, encoder: str | None) -> Images | FeatureSet:
     per_class = run.test_per_class if split == "test" else run.train_per_class
     encoder = encoder or encoder_of(run, "new")
-    return images(run.dataset, split, run.classes, per_class, run.image_size, encoder)
+    return images(run.dataset, split, run.classes, per_class, run.image_size, encoder, run.draw)
 
 
 def images_to_test(run: Settings, split: str = CLASS_INCREMENTAL, encoder: str | None = None) -> ImageSet | FeatureSet:

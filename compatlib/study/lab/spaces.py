@@ -7,7 +7,8 @@ import numpy as np
 import torch
 
 from compatlib.embedding import embed
-from compatlib.study.lab.images import images_to_test, training_images
+from compatlib.study.lab.images import OPEN_SET, images_to_test, training_images
+from compatlib.study.lab.roles import share_of
 from compatlib.study.lab.trainables import Base, Trainable, Transformation
 
 if TYPE_CHECKING:
@@ -120,6 +121,62 @@ class H(Space):
         with torch.inference_mode():
             outcome = module(*(torch.from_numpy(each) for each in self.inputs(seed, split)))
         return tuple(each.numpy() for each in (outcome if isinstance(outcome, tuple) else (outcome,)))
+
+
+@dataclass(frozen=True)
+class TrainingMean(Space):
+    """One vector: the mean embedding of all images that new models of the split are trained on."""
+
+    what: Trainable
+    is_gallery_of_queries = False
+
+    @property
+    def trainables(self) -> tuple[Trainable, ...]:
+        """The model."""
+        return (self.what,)
+
+    def vectors(self, seed: "Seed", split: str) -> np.ndarray:
+        """(1, d), computed in float64."""
+        role = "new_open" if split == OPEN_SET else "new"
+        images = share_of(role, seed.run, self.what.encoder(seed.run))
+        return embed(seed.made(self.what).backbone(), images).double().mean(dim=0, keepdim=True).float().numpy()
+
+
+@dataclass(frozen=True)
+class Shifted(Space):
+    """Embeddings moved by one vector, so that their mean over training images is another model's, or 0: nothing is
+    trained.
+
+        φ(x) − mean φ + mean φ_onto
+
+    onto: whose mean takes the place of the model's own; None leaves 0 (centred).
+    """
+
+    what: Trainable
+    onto: Trainable | None = None
+    behaviours = ("embedding", "centring")
+
+    @property
+    def trainables(self) -> tuple[Trainable, ...]:
+        """The model, and the one onto whose mean it is moved."""
+        return (self.what, *([] if self.onto is None else [self.onto]))
+
+    def vectors(self, seed: "Seed", split: str) -> np.ndarray:
+        """(N, d).
+
+        Raises:
+            ValueError: the two models' embeddings differ in size.
+        """
+        moved = seed.vectors(Of(self.what), split) - seed.vectors(TrainingMean(self.what), split)
+        if self.onto is None:
+            return moved
+        mean = seed.vectors(TrainingMean(self.onto), split)
+        if mean.shape[1] != moved.shape[1]:
+            raise ValueError(
+                f"{self.what.name} has {moved.shape[1]} coordinates and {self.onto.name} {mean.shape[1]}: a mean can "
+                "only be moved onto one of the same size"
+            )
+        return moved + mean
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ def old_classifier(seed: Seed, case: Case) -> Rows:
     known = len(weight)
     if form != "A":
         images = training_images(seed.run, case.gallery.what.encoder(seed.run))
-        weight = extended(old, images, normalize=form == "C").weight.detach()
+        weight = extended(old, images, form).weight.detach()
     yield from _rows({"real rows": weight[:known], "made rows": weight[known:]})
     for name, space in (("old", case.gallery), ("new", case.query)):
         for row in _judged(seed, case, space, weight, known):

@@ -47,7 +47,7 @@ def _aligned(alignment: str, weight: float = 1.0, **settings: Any) -> Method:
 def _fit_bct(*, form: str, old: Any, images: Any, **others: Any) -> Fit:
     classifier = old.parts["classifier"]
     if form != "A":
-        classifier = extended(old, images, normalize=form == "C")
+        classifier = extended(old, images, form)
     return bct.fit(images=images, old_classifier=classifier, **others)
 
 
@@ -61,12 +61,11 @@ def _fit_aligned(alignment: str, *, old: Any, classification: bool = True, **oth
     return bct_baselines.fit(old_backbone=old_backbone, alignment=loss, classification=classification, **others)
 
 
-def extended(old: Any, images: Any, *, normalize: bool) -> nn.Module:
-    """The old model's classifier with a row for every class of the images, synthesised where it has none."""
+def extended(old: Any, images: Any, form: str) -> nn.Module:
+    """The old model's classifier with a row for every class of the images, made as BCT's form B, C or D says."""
     classes, own = int(images.labels.max()) + 1, old.parts["classifier"]
-    rows = bct.synthesize_classifier(
-        embed(old.parts["backbone"], images), images.labels, classes, own.weight, normalize=normalize
-    )
+    make = bct.ridge_classifier if form == "D" else partial(bct.synthesize_classifier, normalize=form == "C")
+    rows = make(embed(old.parts["backbone"], images), images.labels, classes, own.weight.detach())
     classifier = copy.deepcopy(own)
     classifier.weight = nn.Parameter(rows)
     return classifier
@@ -82,6 +81,7 @@ METHODS: dict[str, Method] = {
     "BCT A": _bct("A"),
     "BCT B": _bct("B"),
     "BCT C": _bct("C"),
+    "BCT D": _bct("D"),
 }
 INDEPENDENT = "independent"
 OLD = Base("old")

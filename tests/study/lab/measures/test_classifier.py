@@ -39,7 +39,7 @@ def rows_of(trained, form, old="old") -> np.ndarray:
     made = make(trained.run, Base(old), 0)[0]
     if form == "BCT A":
         return made.parts["classifier"].weight.detach().double().numpy()
-    return extended(made, training_images(trained.run), normalize=form == "BCT C").weight.detach().double().numpy()
+    return extended(made, training_images(trained.run), form[-1]).weight.detach().double().numpy()
 
 
 @pytest.mark.parametrize("form", FORMS)

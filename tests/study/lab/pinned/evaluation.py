@@ -94,6 +94,17 @@ class Moody(nn.Module):
         return self.norm(self.sums(inputs).remainder(5000))
 
 
+@pins("splits")
+def renumbered() -> Found:
+    for draw in (1, 2):
+        found = splits.renumbered(image_set(2), draw)
+        yield f"draw {draw}", [*found.class_names, *map(str, found.labels.tolist())]
+    drawn_run = run(draw=3)
+    parts = {"training": images.training_images(drawn_run), "test": images.images_to_test(drawn_run)}
+    for words, part in parts.items():
+        yield words, [*part.class_names, *map(str, part.labels.tolist())]
+
+
 @pins("embedding")
 def embedded() -> Found:
     data = image_set(2)
@@ -123,6 +134,15 @@ class Scaled(nn.Module):
         return inputs.flatten(1).float() / 255
 
 
+@pins("centring")
+def moved_spaces() -> Found:
+    """Onto another model's mean, and onto 0."""
+    seed = _seed(Base("old"), Base("new"))
+    for words, onto in (("shifted", Base("old")), ("centred", None)):
+        for split in (images.CLASS_INCREMENTAL, images.OPEN_SET):
+            yield f"{words}, {split}", single(seed.vectors(spaces.Shifted(Base("new"), onto), split))
+
+
 @pins("embedding")
 def embedded_spaces() -> Found:
     """Vectors of every space, by models that were not trained."""
@@ -131,6 +151,7 @@ def embedded_spaces() -> Found:
         "of": OLD,
         "of a width": spaces.Of(Widths("BCT-S"), 0.5),
         "class means": spaces.ClassMeans(Base("old")),
+        "mean": spaces.TrainingMean(Base("old")),
         "transformed": spaces.H(H_VIEWS),
         "transformed from halves": spaces.H(H_VIEWS, in_halves=True),
         "transformed, not the old": spaces.H(H_VIEWS, stored=NEW),
@@ -398,10 +419,10 @@ def alike() -> Found:
 @pins("old classifier")
 def judged() -> Found:
     """By the rows of an old model that was not trained, completed or not; what it classifies is asked of sure ones."""
-    for method in ("BCT A", "BCT B", "BCT C"):
+    for method in ("BCT A", "BCT B", "BCT C", "BCT D"):
         upgrade = Upgrade(method)
         seed = _seed(Base("old"), upgrade)
-        rows = extended(seed.made(Base("old")), images.training_images(seed.run), normalize=True).weight
+        rows = extended(seed.made(Base("old")), images.training_images(seed.run), "C").weight
         directions = 20 * rows.detach().numpy()[np.roll(LABELS, 5)]
         for place, space in enumerate((OLD, spaces.Of(upgrade))):
             seed._vectors[space, False] = directions + (_array(place, 5, *directions.shape) / 8).astype(np.float32)

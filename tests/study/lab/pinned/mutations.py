@@ -157,9 +157,12 @@ MUTATIONS = [
             "real.double().norm(dim=1).mean() if len(real)": "real.double().norm(dim=1).median() if len(real)",
             ".detach().double().mean(dim=0)": ".detach().double().median(dim=0).values",
             "rows / norms *": "rows *",
+            "(row + (means[len(real) :] - mean) @ chosen)": "(row + means[len(real) :] @ chosen)",
+            "errors.index(min(errors))": "errors.index(max(errors))",
         },
         ("synthesis", f"{_LAB}.trainables.upgrades"): {
             'normalize=form == "C"': 'normalize=form == "B"',
+            'bct.ridge_classifier if form == "D" else partial': "partial",
         },
         ("alignments", f"{_METHODS}.bct_baselines"): {
             "return F.mse_loss(new, old)": "return F.mse_loss(new, old) * new.shape[1]",
@@ -292,10 +295,12 @@ MUTATIONS = [
             "< _per_class(images.labels, 1 - share)": ">= _per_class(images.labels, share)",
             "half, validation = count // 2, count // 10": "half, validation = count // 2, count // 5",
             "half // 2,\n": "half // 3,\n",
+            "torch.argsort(order)[images.labels]": "order[images.labels]",
             '< _per_class(images.labels, share), share, "old")': '>= _per_class(images.labels, share), share, "old")',
         },
         ("splits", f"{_LAB}.images"): {
             "labels >= known}": "labels > known}",
+            "splits.renumbered(found, draw) if draw": "splits.renumbered(found, draw + 1) if draw",
             '"kept" if run.validation': '"train" if run.validation',
             "max(1, side // 8)": "max(1, side // 4)",
             'WITHOUT_FLIP = ("glyphs",': "WITHOUT_FLIP = (",
@@ -311,6 +316,11 @@ MUTATIONS = [
             "each.astype(np.float16).astype(np.float32) for each in found": "each for each in found",
             "of_role(self.transformation.old) if": "of_role(self.transformation.new) if",
             "self._outcome(seed, split)[1]": "self._outcome(seed, split)[0][:, 0]",
+        },
+        ("centring", f"{_LAB}.spaces"): {
+            "return moved + mean": "return moved - mean",
+            "- seed.vectors(TrainingMean(self.what), split)": "- 0.9 * seed.vectors(TrainingMean(self.what), split)",
+            '"new_open" if split': '"old_open" if split',
         },
         ("retrieval", f"{_EVALUATION}._counting"): {
             "first_rank[i] = 1 + counts[n]": "first_rank[i] = counts[n] + (counts[n] == 0)",

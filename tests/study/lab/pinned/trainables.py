@@ -60,10 +60,11 @@ def trained_bct() -> Found:
 def trained_synthesis() -> Found:
     own = run()
     old = untrained(own, Base("old"), 1)
-    for normalize in (False, True):
-        rows = extended(old, Base("new").images(own), normalize=normalize)
+    for normalize, form in ((False, "B"), (True, "C")):
+        rows = extended(old, Base("new").images(own), form)
         yield f"rows, normalize {normalize}", single(rows.weight)
-    yield from _all(Upgrade("BCT B"), Upgrade("BCT C"))
+    yield "rows, form D", trained(extended(old, Base("new").images(own), "D").weight)
+    yield from _all(Upgrade("BCT B"), Upgrade("BCT C"), Upgrade("BCT D"))
 
 
 @pins("alignments")
