@@ -133,3 +133,28 @@ def test_classes_that_the_set_has_no_image_of_are_no_loss():
 def test_five_images_a_class_are_the_fewest_of_which_a_tenth_can_be_held_out():
     training, validation = splits.hold_out(uneven(5, 5))
     assert (training.labels.tolist(), validation.labels.tolist()) == ([0] * 4 + [1] * 4, [0, 1])
+
+
+@pytest.mark.parametrize("draw", [1, 2, 7])
+def test_a_draw_numbers_the_classes_in_another_order_and_moves_no_image(draw):
+    before, after = image_set(), splits.renumbered(image_set(), draw)
+    assert torch.equal(after.images, before.images)
+    assert sorted(after.class_names) == sorted(before.class_names)
+    names = [[each.class_names[label] for label in each.labels.tolist()] for each in (before, after)]
+    assert names[0] == names[1]
+    old = [set(splits.class_incremental(each)[0].labels.tolist()) for each in (before, after)]
+    assert old[0] == old[1] == set(range(10))
+    known = {after.class_names[label] for label in range(10)}
+    assert known != set(before.class_names[:10])
+    assert splits.renumbered(image_set(), draw).digest() == after.digest() != before.digest()
+
+
+def test_draws_differ():
+    assert len({splits.renumbered(image_set(), draw).class_names for draw in range(1, 9)}) == 8
+
+
+def test_what_cannot_be_renumbered_is_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.png").touch()
+    with pytest.raises(ValueError, match="renumbered in an ImageSet or a FeatureSet, not in FolderImages; choose draw 0"):
+        splits.renumbered(FolderImages(tmp_path), 1)

@@ -10,6 +10,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.linear_model import Ridge
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,7 +19,7 @@ from compatlib.data.augment import crop_and_flip, unchanged
 from compatlib.data.images import ImageSet
 from compatlib.embedding import embed
 from compatlib.methods import bct, independent
-from compatlib.methods.bct import influence_loss, synthesize_classifier
+from compatlib.methods.bct import RIDGE_STRENGTHS, influence_loss, ridge_classifier, synthesize_classifier
 from compatlib.models.classifiers import ArcFaceClassifier, CosineClassifier, LinearClassifier
 from compatlib.models.resnet import small_resnet
 from compatlib.training import Recipe, initialised
@@ -907,3 +908,75 @@ def test_labels_and_known_classes_without_a_row_are_refused_before_training():
     with pytest.raises(TypeError, match="chekpoint"):
         train(*pair, chekpoint="run")
     assert torch.equal(weights(*pair), before)
+
+
+# Form D.
+
+
+def drawn_old_model(seed: int, known: int = 9, classes: int = 14, dim: int = 5, noise: float = 0.3):
+    """Old embeddings around a centre for every class, and rows that follow from the centres by a map and some noise."""
+    random = torch.Generator().manual_seed(seed)
+
+    def drawn(*shape):
+        return torch.randn(*shape, generator=random, dtype=torch.float64)
+
+    labels = torch.arange(12 * classes) % classes
+    embeddings = drawn(len(labels), dim) + 2 * drawn(classes, dim)[labels] + 3
+    means = torch.stack([embeddings[labels == label].mean(dim=0) for label in range(classes)])
+    rows = (means[:known] @ drawn(dim, dim) + 1 + noise * drawn(known, dim)).float()
+    return embeddings, labels, means, rows
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.3, 30.0])
+@pytest.mark.parametrize("seed", range(3))
+def test_rows_of_form_d_are_those_of_the_ridge_that_leaves_one_class_out_best(seed, noise):
+    """An oracle that fits every ridge anew for every class left out; α in the whole fit's singular values."""
+    embeddings, labels, means, rows = drawn_old_model(seed, noise=noise)
+    x, y = means[: len(rows)].numpy(), rows.double().numpy()
+    scale = np.mean(np.linalg.svd(x - x.mean(axis=0))[1] ** 2)
+    errors = []
+    for strength in RIDGE_STRENGTHS:
+        others = [(np.delete(x, i, axis=0), np.delete(y, i, axis=0)) for i in range(len(x))]
+        fits = [Ridge(alpha=strength * scale).fit(*each) for each in others]
+        errors.append(np.mean([(fit.predict(x[i : i + 1]) - y[i]) ** 2 for i, fit in enumerate(fits)]))
+    best = Ridge(alpha=RIDGE_STRENGTHS[int(np.argmin(errors))] * scale).fit(x, y)
+    found = ridge_classifier(embeddings, labels, len(means), rows)
+    assert torch.equal(found[: len(rows)], rows)
+    np.testing.assert_allclose(
+        found[len(rows) :].numpy(), best.predict(means[len(rows) :].numpy()), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_where_rows_follow_from_means_form_d_finds_them_and_forms_b_and_c_do_not():
+    embeddings, labels, means, _ = drawn_old_model(0)
+    matrix = torch.linalg.qr(means[:5])[0]
+    rows = (means @ matrix - 2).float()
+    found = ridge_classifier(embeddings, labels, len(means), rows[:9], strengths=(1e-9,))
+    torch.testing.assert_close(found, rows, rtol=1e-4, atol=1e-3)
+    for normalize in (False, True):
+        other = synthesize_classifier(embeddings, labels, len(means), rows[:9], normalize)
+        assert (other[9:] - rows[9:]).norm() > 10 * (found[9:] - rows[9:]).norm()
+
+
+def test_form_d_without_a_missing_class_is_the_old_classifier():
+    embeddings, labels, means, _ = drawn_old_model(1)
+    rows = torch.randn(len(means), 5)
+    assert torch.equal(ridge_classifier(embeddings, labels, len(means), rows), rows)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"old_weight": torch.ones(2, 5)}, "has 2 rows; a ridge map needs 3 known classes or more"),
+        ({"old_weight": torch.ones(9, 4)}, r"old_weight has shape \(9, 4\)"),
+        ({"strengths": ()}, r"strengths are \(\)"),
+        ({"strengths": (1.0, 0.0)}, r"strengths are \(1.0, 0.0\); valid are positive numbers"),
+        ({"num_classes": 15}, r"classes \[14\] have neither a row in the old classifier nor an image"),
+        ({"old_embeddings": torch.ones(168, 5)}, "of all known classes are one and the same: the old model has coll"),
+    ],
+)
+def test_what_no_ridge_map_can_be_fitted_to_is_refused(changes, message):
+    embeddings, labels, means, rows = drawn_old_model(0)
+    given = {"old_embeddings": embeddings, "labels": labels, "num_classes": len(means), "old_weight": rows}
+    with pytest.raises(ValueError, match=message):
+        ridge_classifier(**given | changes)

@@ -80,9 +80,13 @@ def images_to_test(run: Settings, split: str = CLASS_INCREMENTAL, encoder: str |
     return _whole(run, "held out" if run.validation else "test", encoder)
 
 
-@lru_cache(maxsize=2)
 def open_set(run: Settings, encoder: str | None = None) -> splits.OpenSetSplit:
-    """The run's open-set split: identities to train on, to validate with, and to test on."""
+    """The run's open-set split: identities to train on, to validate with, and to test on; `encoder` as above."""
+    return _open_set(run, encoder or encoder_of(run, "new"))
+
+
+@lru_cache(maxsize=2)
+def _open_set(run: Settings, encoder: str | None) -> splits.OpenSetSplit:
     return splits.open_set(*(_whole(run, split, encoder) for split in ("train", "test")))
 
 

@@ -19,6 +19,8 @@ from compatlib.study.lab.trainables import Base, Upgrade, upgraded
 from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED
 from compatlib.study.settings import settings, tables
 
+WHOLE = TABLES_OF["smoke"]
+
 pytestmark = pytest.mark.usefixtures("keeps_trained")
 SUBSETS, SCORES = ("all", "known", "unknown"), ("cmc@1", "cmc@5", "map")
 MAIN = {"split": CLASS_INCREMENTAL, "variant": "", "x_name": ""}
@@ -54,6 +56,11 @@ def test_claims_are_for_every_seed_and_sweeps_for_their_own(measured):
     upgraded = ("independent", "BCT A")
     expected |= {(CLASS_INCREMENTAL, words, "", method, ""): swept for words in CHANGES for method in upgraded}
     expected |= {(GENERATIONS, "", "", method, ""): swept for method in upgraded}
+    offsets = [f"offset={offset}" for offset in ("shifted", "centred")]
+    for offset in offsets:
+        expected |= {(CLASS_INCREMENTAL, offset, "", m, ""): both if m in CLAIMED else swept for m in METHODS}
+        expected |= {(OPEN_SET, offset, "", method, ""): swept for method in upgraded}
+    expected |= {(GENERATIONS, offsets[0], "", method, ""): swept for method in upgraded}
     for split, forms in ((CLASS_INCREMENTAL, ("BCT A", "BCT C")), (OPEN_SET, ("BCT A",))):
         expected[split, "", "weight", "independent", 0.0] = swept
         expected |= {(split, "", "weight", form, weight): swept for form in forms for weight in WEIGHTS}
@@ -116,7 +123,8 @@ def test_a_profile_measures_its_tables(profile):
         columns = [case.columns for case in planned]
         methods = {each["method"] for each in columns if each["split"] == CLASS_INCREMENTAL and "x" not in each}
         assert methods == {*(METHODS if swept else CLAIMED), "chance"}
-        assert any("variant" in each for each in columns) == (swept and "B2" in wanted)
+        assert any(each.get("variant") in CHANGES for each in columns) == (swept and "B2" in wanted)
+        assert any("offset" in each.get("variant", "") for each in columns) == ("offset" in wanted)
         assert any(each["split"] == GENERATIONS for each in columns) == (swept and "B3" in wanted)
         assert any("x" in each for each in columns) == (swept and "B4" in wanted)
         assert any("x" in each and each["split"] == OPEN_SET for each in columns) == (swept and "B5" in wanted)
@@ -124,7 +132,7 @@ def test_a_profile_measures_its_tables(profile):
 
 @pytest.mark.parametrize(
     ("given", "wanted"),
-    [("B1", ("B1",)), ("B2", ("B1", "B2")), ("B3,B1", ("B1", "B3")), (" B5 , B4,", ("B1", "B4", "B5")), ("", TABLES)],
+    [("B1", ("B1",)), ("B2", ("B1", "B2")), ("B3,B1", ("B1", "B3")), (" B5 , B4,", ("B1", "B4", "B5")), ("", WHOLE)],
 )
 def test_a_page_names_its_tables_and_always_has_the_first(tiny_run, measured, given, wanted):
     run = tiny_run(Knobs, tables=given)
@@ -132,7 +140,7 @@ def test_a_page_names_its_tables_and_always_has_the_first(tiny_run, measured, gi
     found = {sidecars.identity(case) for case in cases(run, 0)}
     whole = {case["case"] for case in measured.rows.sidecar["smoke/digits/0"]["cases"]}
     assert found <= whole
-    assert (found == whole) == (wanted == TABLES)
+    assert (found == whole) == (wanted == WHOLE)
 
 
 def test_the_chain_of_made_rows_is_measured_where_it_does_not_collapse():
@@ -233,6 +241,7 @@ def test_a_chain_is_a_full_matrix_of_its_generations(measured, scored, method):
     generations = dict(zip(("generation 1", "generation 2", "generation 3"), (first, second, third), strict=True))
     for (query, q), (gallery, g) in itertools.product(generations.items(), repeat=2):
         cell = {"split": GENERATIONS, "method": method, "query_model": query, "gallery_model": gallery}
+        cell["variant"] = ""
         expected = scored(measured.first, Of(q), Of(g), GENERATIONS, "all", "map", "cosine")
         assert measured.rows.by_seed(**cell, metric="map")[0] == pytest.approx(expected)
 
@@ -266,7 +275,8 @@ def test_a_run_of_the_other_distance_measures_with_it_throughout(tiny_run, found
 def test_a_page_of_fewer_tables_trains_nothing_anew_and_has_the_same_rows(tiny_run, found_only, measured, comparable):
     part = measure(CHAPTER, tiny_run(Knobs, tables="B3", seeds=[1])).rows.frame
     whole = measured.rows.frame.query("seed == 1")
-    pd.testing.assert_frame_equal(comparable(part), comparable(whole[whole["split"] != OPEN_SET]))
+    whole = whole[(whole["split"] != OPEN_SET) & (whole["variant"] == "")]
+    pd.testing.assert_frame_equal(comparable(part), comparable(whole))
 
 
 def test_what_is_published_is_all_that_is_trained(measured):

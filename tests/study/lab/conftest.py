@@ -57,5 +57,5 @@ def drawn_cifar100():
 
 def forget() -> None:
     """Images and shares that a process keeps."""
-    for kept in (images.images, images.open_set, roles._share_of):
+    for kept in (images.images, images._open_set, roles._share_of):
         kept.cache_clear()

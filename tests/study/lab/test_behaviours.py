@@ -62,7 +62,7 @@ def test_every_behaviour_is_stood_on_by_some_case():
             found |= set(case.behaviours(run))
     of_no_row = {"gallery"}  # what a user runs: of it only seconds are measured
     of_no_row |= {"heads", "noise"}  # of a profile on features, which tests do not have
-    assert found == set(BEHAVIOURS) - of_no_row
+    assert found - of_no_row == set(BEHAVIOURS) - of_no_row
 
 
 # Versions.
@@ -98,7 +98,8 @@ def test_versions_of_several_are_those_of_each():
     ],
 )
 def test_a_behaviour_counts_where_it_is_chosen(name, counts, counts_not):
-    assert all(set(versions([name], chosen)) == below(name) for chosen in counts)
+    of_features = {"noise", "heads"} - {name}
+    assert all(set(versions([name], chosen)) == below(name) - of_features for chosen in counts)
     # What only it stands on is left out with it.
     assert all(versions([name], chosen) == {} for chosen in counts_not)
     assert set(versions([name])) == below(name)

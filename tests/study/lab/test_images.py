@@ -127,7 +127,7 @@ def test_a_data_set_is_read_once_for_all_parts(monkeypatch):
 
     images.images.cache_clear()
     monkeypatch.setattr(images, "sources", type("Watched", (), {"load": staticmethod(load), "SIDES": sources.SIDES}))
-    parts = [images.images("digits", split, 3, 20, 32) for split in ("kept", "held out", "train", "kept")]
+    parts = [images.images("digits", split, 3, 20, 32, None, 0) for split in ("kept", "held out", "train", "kept")]
     assert parts[0] is parts[3]
     assert read == [(("digits", "train"), 20)]
     images.images.cache_clear()

@@ -9,7 +9,7 @@ from compatlib.study.lab import images
 from compatlib.study.lab.images import CLASS_INCREMENTAL, OPEN_SET, SAMPLE_INCREMENTAL
 from compatlib.study.lab.make import make
 from compatlib.study.lab.seed import Seed
-from compatlib.study.lab.spaces import ClassMeans, H, Labels, Mixed, Of, of_role
+from compatlib.study.lab.spaces import ClassMeans, H, Labels, Mixed, Of, Shifted, of_role
 from compatlib.study.lab.trainables import Base, Side, Transformation, Upgrade, Widths
 
 pytestmark = pytest.mark.usefixtures("keeps_trained")
@@ -143,3 +143,25 @@ def test_what_has_no_vectors_says_so(seed, space):
     with pytest.raises(ValueError, match="no vectors by itself"):
         seed.vectors(space, CLASS_INCREMENTAL)
     assert len(space.labels(seed, CLASS_INCREMENTAL)) == 40
+
+
+@pytest.mark.parametrize("split", [CLASS_INCREMENTAL, OPEN_SET])
+@pytest.mark.parametrize("onto", [Base("old"), None], ids=["shifted", "centred"])
+def test_a_shifted_space_differs_from_the_models_by_one_vector_known_from_training_images(seed, split, onto):
+    what = Base("new")
+    found = seed.vectors(Shifted(what, onto), split)
+    moved = found - embedded(seed, what, split)
+    np.testing.assert_allclose(moved, np.broadcast_to(moved[0], moved.shape), atol=1e-5)
+    training = images.open_set(seed.run).train if split == OPEN_SET else images.training_images(seed.run)
+    means = {
+        each: embed(make(seed.run, each, 0)[0].backbone(), training).mean(dim=0).numpy()
+        for each in (what, onto)
+        if each
+    }
+    np.testing.assert_allclose(moved[0], means.get(onto, 0.0) - means[what], atol=1e-5)
+    assert set(Shifted(what, onto).trainables) == {what, onto} - {None}
+
+
+def test_a_space_of_another_size_cannot_be_shifted_onto_a_mean(seed):
+    with pytest.raises(ValueError, match="new_narrow has 8 coordinates and old 16: a mean can only be moved onto one"):
+        seed.vectors(Shifted(Base("new_narrow"), Base("old")), CLASS_INCREMENTAL)

@@ -143,6 +143,7 @@ def test_defaults_are_pinned():
             "dim": 128,
             "head": "relu_pool",
             "torchvision": None,
+            "hidden": None,
         },
         "training": {
             "batch_size": 128,
@@ -287,7 +288,7 @@ def test_the_studys_side_information_is_of_the_new_embeddings_size(run):
 @pytest.mark.parametrize(
     ("make_it", "words"),
     [
-        (partial(Upgrade, "BCT D"), r"unknown method 'BCT D'; choose one of \('independent', 'L2', 'CE \+ dist"),
+        (partial(Upgrade, "BCT E"), r"unknown method 'BCT E'; choose one of \('independent', 'L2', 'CE \+ dist"),
         (partial(upgraded, "bct a"), "unknown method 'bct a'; choose one of"),
         (partial(Base, "older"), r"unknown role 'older'; choose one of \('old', "),
         (partial(Side, "simclr", 8), "unknown side-information 'simclr'; choose one of"),

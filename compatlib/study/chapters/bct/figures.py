@@ -60,7 +60,7 @@ def trade_off(measured: Rows, metric: str = "cmc@1", split: str = "class-increme
 
 def generations(measured: Rows, metric: str = "cmc@1") -> Figure:
     """Three generations, each trained against its predecessor only: queries down, galleries across."""
-    found = measured.of(split="three generations", subset="all", metric=metric)
+    found = measured.of(split="three generations", variant="", subset="all", metric=metric)
     means = 100 * found.pivot_table(index="query_model", columns=["method", "gallery_model"], values="value")
     names = {name: f"{place} ({share})" for place, (name, share) in enumerate(zip(CHAIN, SHARES, strict=True), 1)}
     matrices = {}

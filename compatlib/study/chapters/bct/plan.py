@@ -1,7 +1,7 @@
 """What the chapter *BCT* measures: upgrades with the influence loss and with its baselines."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, field_validator
@@ -33,8 +33,8 @@ TABLES = ("B1", "B2", "B3", "B4", "B5", "offset", "head", "draws")
 # Where the page names none. The sweeps of `study` stand on `laptop`, the other axes on `heads`.
 TABLES_OF = {
     "study": ("B1", "B3"),
-    "laptop": ("B1", "B2", "B3", "B4", "B5"),
-    "smoke": ("B1", "B2", "B3", "B4", "B5"),
+    "laptop": ("B1", "B2", "B3", "B4", "B5", "offset"),
+    "smoke": ("B1", "B2", "B3", "B4", "B5", "offset"),
 }
 METHODS = (
     "independent",
@@ -64,19 +64,21 @@ CHAINED = {"cifar100": ("independent", "BCT A", "BCT C")}
 class Knobs(TableKnobs):
     """The page's own parameters: the distance, and the tables to measure, such as "B1,B3"; by default the profile's.
 
-    weights: by method, of the compatibility term, where the profile's tuning found others than `upgrades.METHODS` has.
+    weights: by method, of the compatibility term, where the profile's tuning found others than `upgrades.METHODS` has;
+    a mapping, or pairs.
     """
 
     chapter: ClassVar[str] = "bct"
     all_tables: ClassVar[tuple[str, ...]] = TABLES
     tables_of: ClassVar[dict[str, tuple[str, ...]]] = TABLES_OF
     distance: Literal["cosine", "euclidean"] = "cosine"
-    weights: dict[str, Annotated[float, Field(gt=0)]] = Field(default_factory=dict)
+    weights: tuple[tuple[str, Annotated[float, Field(gt=0)]], ...] = ()
 
-    @field_validator("weights")
+    @field_validator("weights", mode="before")
     @classmethod
-    def _of_methods(cls, weights: dict[str, float]) -> dict[str, float]:
-        unknown = sorted(set(weights) - set(TRAINED))
+    def _of_methods(cls, weights: Any) -> Any:
+        weights = tuple(weights.items()) if isinstance(weights, Mapping) else weights
+        unknown = [name for name, _ in weights if name not in TRAINED]
         if unknown:
             raise ValueError(f"weights are given for {unknown}, which are no methods; choose from {tuple(TRAINED)}")
         return weights
@@ -130,7 +132,7 @@ def methods(run: Settings, seed: int) -> tuple[str, ...]:
 
 def upgrade(run: Settings, method: str, **options: Any) -> Trainable:
     """The successor by a method, with the weight that the profile's tuning found."""
-    return upgraded(method, weight=None if method == "independent" else run.knobs.weights.get(method), **options)
+    return upgraded(method, weight=None if method == "independent" else dict(run.knobs.weights).get(method), **options)
 
 
 def offset_cases(

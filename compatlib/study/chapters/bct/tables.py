@@ -10,7 +10,7 @@ from compatlib.evaluation.compatibility import average_compatibility
 from compatlib.evaluation.statistics import Measured, mean_of
 from compatlib.methods.bct import influence_loss, synthesize_classifier
 from compatlib.study.chapters.bct import tuning
-from compatlib.study.chapters.bct.plan import CHAIN, FORMS, METHODS
+from compatlib.study.chapters.bct.plan import CHAIN, FORMS, METHODS, OFFSETS
 from compatlib.study.lab.changes import CHANGES
 from compatlib.study.lab.figures import tables
 from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, SUBSETS, Picks, pair, present
@@ -20,6 +20,7 @@ from compatlib.study.lab.figures.texts import gain, in_percent, seeds_above
 from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED
 
+ALL_METHODS = (*METHODS, "BCT D")
 CROSS, SELF = pair("new", "old"), pair("new", "new")
 OLD, PARAGON = pair("old", "old", method="independent"), pair("new", "new", method="independent")
 # Rows of a sweep carry the weight in `x`, all others have none.
@@ -147,12 +148,36 @@ def chain_table(measured: Rows, metric: str = "cmc@1") -> pd.DataFrame:
     for query, gallery in ((0, 0), (1, 0), (2, 0), (2, 2)):
         columns[f"{query + 1} / {gallery + 1} (%)"] = level(**tests[query][gallery])
     lines = by("chain", "method", chained(measured))
-    return table(measured, lines, columns, split="three generations", subset="all", metric=metric)
+    return table(measured, lines, columns, split="three generations", variant="", subset="all", metric=metric)
+
+
+def offset_table(measured: Rows, metric: str = "cmc@1", variant: str = "", **where: str) -> pd.DataFrame:
+    """What the common offset of a model's embeddings costs, by method: as they are, the query shifted, both centred.
+
+    Shifted, the query's mean over training images is moved onto the old model's: the gallery stays as it is, and the
+    criterion's own old/old too. Centred, both lose their mean: then old/old has to be centred as well.
+    """
+    shifted, centred = (f"{variant};offset={each}".lstrip(";") for each in OFFSETS)
+    raw, moved, middle = ({"variant": each} for each in (variant, shifted, centred))
+    columns = {
+        "old / old (%)": level(**OLD, **raw),
+        "old / old, centred (%)": level(**OLD, **middle),
+        "new / old (%)": level(**CROSS, **raw),
+        "shifted (%)": level(**CROSS, **moved),
+        "centred (%)": level(**CROSS, **middle),
+        "criterion (points)": difference(CROSS | raw, OLD | raw),
+        "criterion, shifted (points)": difference(CROSS | moved, OLD | raw),
+        "criterion, centred (points)": difference(CROSS | middle, OLD | middle),
+    }
+    place = {**PLAIN, "subset": "all", "metric": metric, **where}
+    del place["variant"]
+    lines = by("method", "method", present(ALL_METHODS, measured, **{**place, "variant": moved["variant"]}))
+    return table(measured, lines, columns, **place)
 
 
 def chained(measured: Rows) -> list[str]:
     """The methods whose chain was measured, in the order of the study's table."""
-    return present(METHODS, measured, split="three generations")
+    return present(METHODS, measured, split="three generations", variant="")
 
 
 def threshold_table(measured: Rows) -> pd.DataFrame:

@@ -31,8 +31,8 @@ WEIGHTS = {
     "BCT A": (0.3, 1.0, 3.0, 10.0),
     "BCT B": (0.3, 1.0, 3.0),
     "BCT C": (0.1, 0.3, 1.0, 3.0),
-    "BCT D": (0.1, 0.3, 1.0, 3.0, 10.0),
 }
+OF_HEADS = {"BCT D": (0.1, 0.3, 1.0, 3.0, 10.0)}
 
 
 class Knobs(BaseKnobs):
@@ -49,8 +49,8 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
     for (query, gallery), (q, g) in apart.items():
         names = {"method": "independent", "query_model": query, "gallery_model": gallery}
         yield case(Of(q), Of(g), scores, **names, **place)
-    for method, weights in WEIGHTS.items():
-        for weight in weights if run.encoders or method != "BCT D" else ():
+    for method, weights in (WEIGHTS | (OF_HEADS if run.encoders else {})).items():
+        for weight in weights:
             new = upgraded(method, weight=weight)
             columns = {"method": method, "x_name": "weight", "x": weight, **place}
             yield case(Of(new), Of(old), scores, query_model="new", gallery_model="old", **columns)

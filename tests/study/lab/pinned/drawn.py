@@ -147,7 +147,7 @@ def drawn_data() -> Iterator[None]:
 
     def forget() -> None:
         images.images.cache_clear()
-        images.open_set.cache_clear()
+        images._open_set.cache_clear()
         images.standardisation.cache_clear()
         roles._share_of.cache_clear()
         transformations._kept.clear()

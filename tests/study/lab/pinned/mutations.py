@@ -432,7 +432,7 @@ MUTATIONS = [
             "different.mean()": "different.abs().mean()",
             "(embeddings @ weight.T).argmax(dim=1)": "(embeddings @ F.normalize(weight).T).argmin(dim=1)",
             "(chosen >= known)": "(chosen > known)",
-            'normalize=form == "C"': "normalize=True",
+            "extended(old, images, form)": 'extended(old, images, "C")',
         },
         ("orders", f"{_LAB}.orders"): {
             '"gallery", "order")': '"gallery", "orders")',
