@@ -108,6 +108,24 @@ class Encoders(_Strict):
     new: Literal[tuple(WEIGHTS)]
 
 
+class MethodKnobs(TableKnobs):
+    """Parameters of a chapter that may measure some of its methods only, where all would take too long.
+
+    all_methods: their names. methods: those that are measured, in any order; all where it is empty.
+    """
+
+    all_methods: ClassVar[tuple[str, ...]] = ()
+    methods: tuple[str, ...] = ()
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in methods if name not in cls.all_methods]
+        if unknown:
+            raise ValueError(f"unknown method {unknown}; choose from {'; '.join(cls.all_methods)}")
+        return methods
+
+
 class Settings(_Strict):
     """Everything a run depends on: profile, data set, seeds, sizes, network and recipe.
 
@@ -116,6 +134,7 @@ class Settings(_Strict):
     draw: which classes are the old ones: 0 leaves the data set's own order, of which they are the first, every other
     number is an order of its own. encoders: of a data set of features, by `old` and `new` the encoder on which heads
     of these roles stand. noise: with which features are augmented, in deviations.
+    published_seeds: those whose models a reader gets with the rows; None for all. No result depends on it.
     """
 
     profile: str
@@ -133,6 +152,7 @@ class Settings(_Strict):
     draw: int = Field(0, ge=0)
     encoders: Encoders | None = None
     noise: float = Field(0.3, ge=0, allow_inf_nan=False)
+    published_seeds: tuple[int, ...] | None = None
     knobs: SerializeAsAny[Knobs] = Field(default_factory=Knobs)  # a chapter's own are written out too
 
     @field_validator("seeds", "sweep_seeds")
@@ -162,6 +182,11 @@ def tables(run: Settings) -> tuple[str, ...]:
     chosen = tuple(name.strip() for name in run.knobs.tables.split(",") if name.strip())
     chosen = chosen or run.knobs.tables_of.get(run.profile, names)
     return tuple(name for name in names if name == names[0] or name in chosen)
+
+
+def methods(run: Settings) -> tuple[str, ...]:
+    """The methods that a run of a chapter with `MethodKnobs` measures, in the chapter's order."""
+    return tuple(name for name in run.knobs.all_methods if not run.knobs.methods or name in run.knobs.methods)
 
 
 def changed(run: Settings, changes: Mapping[str, Any]) -> Settings:

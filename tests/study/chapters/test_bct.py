@@ -8,7 +8,18 @@ import pytest
 
 from compatlib.evaluation.retrieval import evaluate
 from compatlib.study.chapters.bct import tuning
-from compatlib.study.chapters.bct.plan import CHAPTER, CLAIMED, FORMS, METHODS, TABLES, TABLES_OF, WEIGHTS, Knobs, cases
+from compatlib.study.chapters.bct.plan import (
+    CHAPTER,
+    CLAIMED,
+    FORMS,
+    METHODS,
+    SAME_ENCODER,
+    TABLES,
+    TABLES_OF,
+    WEIGHTS,
+    Knobs,
+    cases,
+)
 from compatlib.study.lab import images, sidecars
 from compatlib.study.lab.changes import CHANGES
 from compatlib.study.lab.experiment import measure, validation
@@ -122,7 +133,9 @@ def test_a_profile_measures_its_tables(profile):
         planned, swept = list(cases(run, seed)), seed in run.sweep_seeds
         columns = [case.columns for case in planned]
         methods = {each["method"] for each in columns if each["split"] == CLASS_INCREMENTAL and "x" not in each}
-        assert methods == {*(METHODS if swept else CLAIMED), "chance"}
+        chosen = {*(METHODS if swept else CLAIMED)}.intersection(run.knobs.methods or METHODS)
+        assert methods == chosen | {"chance"}
+        assert any(each["split"] == SAMPLE_INCREMENTAL for each in columns) == ("BCT C" in chosen)
         assert any(each.get("variant") in CHANGES for each in columns) == (swept and "B2" in wanted)
         assert any("offset" in each.get("variant", "") for each in columns) == ("offset" in wanted)
         assert any(each["split"] == GENERATIONS for each in columns) == (swept and "B3" in wanted)
@@ -141,6 +154,16 @@ def test_a_page_names_its_tables_and_always_has_the_first(tiny_run, measured, gi
     whole = {case["case"] for case in measured.rows.sidecar["smoke/digits/0"]["cases"]}
     assert found <= whole
     assert (found == whole) == (wanted == WHOLE)
+
+
+def test_a_run_may_measure_some_methods_alone(tiny_run):
+    found = [case.columns for case in cases(tiny_run(Knobs, tables="B1", methods=["BCT A", "independent"]), 0)]
+    assert {each["method"] for each in found} == {"independent", "BCT A", "chance"}
+    assert {each["split"] for each in found} == {CLASS_INCREMENTAL}
+    both = [case.columns for case in cases(tiny_run(Knobs, tables="B1", methods=["BCT C", "independent"]), 0)]
+    assert {each["split"] for each in both} == {CLASS_INCREMENTAL, SAMPLE_INCREMENTAL}
+    with pytest.raises(ValueError, match=r"unknown method \['BCT Z'\]; choose from independent; L2;.*; BCT C; BCT D"):
+        tiny_run(Knobs, methods=["BCT A", "BCT Z"])
 
 
 def test_the_chain_of_made_rows_is_measured_where_it_does_not_collapse():
@@ -371,3 +394,36 @@ def test_the_studys_weights_are_the_best_that_were_tried():
     assert judged["BCT A"].idxmax() == 1.0
     for method, weights in tuning.WEIGHTS.items():
         assert judged[method].idxmax() in weights[1:-1]  # a best at the grid's end would ask for more
+
+
+def test_heads_are_compared_on_more_axes_and_their_headline_on_all_seeds():
+    """Every method where a seed is swept; with either head, without the offset, and of other old classes."""
+    run = settings({"profile": "heads"}, Knobs)
+    assert tables(run) == TABLES
+    for seed in run.seeds:
+        planned, swept = list(cases(run, seed)), seed in run.sweep_seeds
+        columns = [case.columns for case in planned]
+        variants = {each.get("variant", "") for each in columns}
+        methods = {each["method"] for each in columns if not each.get("variant") and "x" not in each}
+        assert methods == {*((*METHODS, "BCT D") if swept else ("independent", "BCT A")), "chance"}
+        offsets = {"offset=shifted", "offset=centred"}
+        others = {"head=relu_pool", *(f"head=relu_pool;{offset}" for offset in offsets), SAME_ENCODER, *CHANGES}
+        assert variants == {"", *offsets} | ((others | {f"draw={draw}" for draw in (1, 2, 3, 4)}) if swept else set())
+    by_variant = {case.columns.get("variant", ""): case.run(run) for case in cases(run, 0)}
+    assert by_variant["draw=3"].draw == 3
+    assert by_variant[SAME_ENCODER].encoders.new == run.encoders.old
+    assert by_variant["head=relu_pool"].network.head == by_variant["head=relu_pool"].small_network.head == "relu_pool"
+
+
+def test_weights_that_a_profile_found_are_its_methods():
+    run = settings({"profile": "heads", "weights": {"L2": 3.0, "BCT D": 0.3}}, Knobs)
+    weights = {case.query.what.method: case.query.what.chosen_weight for case in cases(run, 0) if _is_main(case)}
+    assert (weights["L2"], weights["BCT D"]) == (3.0, 0.3)
+    assert weights["contrastive"] == TRAINED["contrastive"].weight
+    with pytest.raises(ValueError, match=r"weights are given for \['L3'\], which are no methods; choose from"):
+        settings({"profile": "heads", "weights": {"L3": 3.0}}, Knobs)
+
+
+def _is_main(case) -> bool:
+    plain = not case.columns.get("variant") and "x" not in case.columns and case.split == CLASS_INCREMENTAL
+    return plain and isinstance(getattr(case.query, "what", None), Upgrade)

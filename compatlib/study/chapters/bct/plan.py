@@ -25,7 +25,7 @@ from compatlib.study.lab.measures import (
 from compatlib.study.lab.spaces import ClassMeans, Labels, Of, Shifted
 from compatlib.study.lab.trainables import Base, Trainable, upgraded
 from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED
-from compatlib.study.settings import Settings, TableKnobs, tables
+from compatlib.study.settings import MethodKnobs, Settings, methods, tables
 
 # B6 comes with B1, which is always measured. "offset": B1, the chain and the open set without the common offset;
 # "head": B1 with the other head; "draws": the headline with other classes as the old ones.
@@ -33,6 +33,7 @@ TABLES = ("B1", "B2", "B3", "B4", "B5", "offset", "head", "draws")
 # Where the page names none. The sweeps of `study` stand on `laptop`, the other axes on `heads`.
 TABLES_OF = {
     "study": ("B1", "B3"),
+    "large": ("B1", "offset"),
     "laptop": ("B1", "B2", "B3", "B4", "B5", "offset"),
     "smoke": ("B1", "B2", "B3", "B4", "B5", "offset"),
 }
@@ -47,6 +48,7 @@ METHODS = (
     "BCT B",
     "BCT C",
 )
+ALL_METHODS = (*METHODS, "BCT D")  # form D is tried where heads are trained
 FORMS = ("BCT A", "BCT B", "BCT C")
 HEADLINE = ("independent", "BCT A")  # of every seed where heads are trained, and of every draw of the old classes
 DRAWS = (1, 2, 3, 4)  # besides the data set's own order
@@ -54,6 +56,7 @@ OFFSETS = ("shifted", "centred")
 # Methods that a claim speaks of are trained for every seed, the others for the sweeps' seeds.
 CLAIMED = ("independent", "L2", "triplet, raw", "contrastive", *FORMS)
 SAME_ENCODER = "the same encoder"
+ON_SAMPLES = ("independent", "BCT C")  # compared where half of the images are old, if a run measures both
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 CHAIN = {"generation 1": Base("old_quarter"), "generation 2": "old", "generation 3": "new"}
 # Form C makes rows out of the predecessor's embeddings. On drawn images it collapses, and out of zeros no row can be
@@ -61,8 +64,8 @@ CHAIN = {"generation 1": Base("old_quarter"), "generation 2": "old", "generation
 CHAINED = {"cifar100": ("independent", "BCT A", "BCT C")}
 
 
-class Knobs(TableKnobs):
-    """The page's own parameters: the distance, and the tables to measure, such as "B1,B3"; by default the profile's.
+class Knobs(MethodKnobs):
+    """The page's own parameters: the distance, and the tables (such as "B1,B3") and methods of B1 to measure.
 
     weights: by method, of the compatibility term, where the profile's tuning found others than `upgrades.METHODS` has;
     a mapping, or pairs.
@@ -71,6 +74,7 @@ class Knobs(TableKnobs):
     chapter: ClassVar[str] = "bct"
     all_tables: ClassVar[tuple[str, ...]] = TABLES
     tables_of: ClassVar[dict[str, tuple[str, ...]]] = TABLES_OF
+    all_methods: ClassVar[tuple[str, ...]] = ALL_METHODS
     distance: Literal["cosine", "euclidean"] = "cosine"
     weights: tuple[tuple[str, Annotated[float, Field(gt=0)]], ...] = ()
 
@@ -88,11 +92,11 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
     """Claims for every seed, sweeps for the sweeps' seeds."""
     is_swept, wanted = seed in run.sweep_seeds, tables(run)
     old = Base("old")
-    for method in methods(run, seed):
+    for method in of_seed(run, seed):
         yield from upgrade_cases(run, method, old, upgrade(run, method))
         yield from diagnosis_cases(run, method, old, upgrade(run, method))
     if "offset" in wanted:
-        for method in methods(run, seed):
+        for method in of_seed(run, seed):
             yield from offset_cases(run, method, old, upgrade(run, method))
     if "draws" in wanted and is_swept:
         for draw, method in itertools.product(DRAWS, HEADLINE):
@@ -100,7 +104,8 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
             yield from under(drawn, {"draw": draw})
     if "head" in wanted and is_swept:
         yield from head_cases(run, seed)
-    for method in ("independent", "BCT C") if is_swept or not run.encoders else ():
+    both = set(ON_SAMPLES) <= set(methods(run)) and (is_swept or not run.encoders)
+    for method in ON_SAMPLES if both else ():
         samples = Base("old_samples")
         yield from upgrade_cases(run, method, samples, upgraded(method, samples), split=SAMPLE_INCREMENTAL)
         yield from diagnosis_cases(run, method, samples, upgraded(method, samples), split=SAMPLE_INCREMENTAL)
@@ -123,11 +128,11 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
         yield case(Labels(), Labels(), chance, split=split, method="chance", distance=run.knobs.distance)
 
 
-def methods(run: Settings, seed: int) -> tuple[str, ...]:
+def of_seed(run: Settings, seed: int) -> tuple[str, ...]:
     """The methods that a seed measures: all where it is swept, else those that claims need most seeds of."""
-    if seed in run.sweep_seeds:
-        return (*METHODS, *(("BCT D",) if run.encoders else ()))
-    return HEADLINE if run.encoders else CLAIMED
+    chosen = [method for method in methods(run) if method in METHODS or run.encoders]
+    few = HEADLINE if run.encoders else CLAIMED
+    return tuple(method for method in chosen if seed in run.sweep_seeds or method in few)
 
 
 def upgrade(run: Settings, method: str, **options: Any) -> Trainable:
@@ -156,7 +161,7 @@ def head_cases(run: Settings, seed: int) -> Iterator[Case]:
     (other,) = set(HEADS) - {run.network.head}
     old, variant = Base("old"), f"head={other}"
     changes = {"network.head": other, "small_network.head": other}
-    for method in methods(run, seed):
+    for method in of_seed(run, seed):
         new = upgrade(run, method)
         yield from under(upgrade_cases(run, method, old, new, variant=variant), changes)
         yield from under(offset_cases(run, method, old, new, variant=variant), changes)

@@ -10,7 +10,7 @@ from compatlib.evaluation.compatibility import average_compatibility
 from compatlib.evaluation.statistics import Measured, mean_of
 from compatlib.methods.bct import influence_loss, synthesize_classifier
 from compatlib.study.chapters.bct import tuning
-from compatlib.study.chapters.bct.plan import CHAIN, FORMS, METHODS, OFFSETS
+from compatlib.study.chapters.bct.plan import ALL_METHODS, CHAIN, FORMS, METHODS, OFFSETS
 from compatlib.study.lab.changes import CHANGES
 from compatlib.study.lab.figures import tables
 from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, SUBSETS, Picks, pair, present
@@ -20,7 +20,6 @@ from compatlib.study.lab.figures.texts import gain, in_percent, seeds_above
 from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED
 
-ALL_METHODS = (*METHODS, "BCT D")
 CROSS, SELF = pair("new", "old"), pair("new", "new")
 OLD, PARAGON = pair("old", "old", method="independent"), pair("new", "new", method="independent")
 # Rows of a sweep carry the weight in `x`, all others have none.
