@@ -139,6 +139,8 @@ BEHAVIOURS = {
     "collapse": Behaviour(1, (f"{_MEASURES}.vectors",)),
     "likeness": Behaviour(1, (f"{_MEASURES}.vectors", "compatlib.methods.common")),
     "old classifier": Behaviour(1, (f"{_MEASURES}.classifier",), on=("bct",)),
+    "row space": Behaviour(1, (f"{_MEASURES}.widths",)),
+    "training accuracy": Behaviour(1, (f"{_MEASURES}.widths",), on=("embedding",)),
     "orders": Behaviour(1, ("compatlib.study.lab.orders",)),
     "flops": Behaviour(1, (f"{_MEASURES}.cost",)),
 }

@@ -5,7 +5,7 @@ from compatlib.study.chapters.bct import tuning as bct_tuning
 from compatlib.study.chapters.fct import plan as fct
 from compatlib.study.chapters.fct import trials as fct_trials
 from compatlib.study.chapters.fct import tuning as fct_tuning
-from compatlib.study.chapters.grid import recipe
+from compatlib.study.chapters.grid import conditions, recipe
 from compatlib.study.chapters.problem import plan as problem
 from compatlib.study.chapters.sfsc import plan as sfsc
 from compatlib.study.chapters.sfsc import trials as sfsc_trials
@@ -14,7 +14,19 @@ from compatlib.study.lab.experiment import Chapter
 
 CHAPTERS: dict[str, Chapter] = {
     module.CHAPTER.name: module.CHAPTER
-    for module in (problem, bct, bct_tuning, fct, fct_tuning, fct_trials, sfsc, sfsc_tuning, sfsc_trials, recipe)
+    for module in (
+        problem,
+        bct,
+        bct_tuning,
+        fct,
+        fct_tuning,
+        fct_trials,
+        sfsc,
+        sfsc_tuning,
+        sfsc_trials,
+        recipe,
+        conditions,
+    )
 }
 
 

@@ -3,11 +3,14 @@
 import numpy as np
 import pytest
 
+from compatlib.study.chapters.grid import conditions
 from compatlib.study.chapters.grid.recipe import CHAPTER, CHOICES, cases, switchable_table, upgrade_table
 from compatlib.study.chapters.sfsc.plan import FULL_GALLERY, MEAN
 from compatlib.study.lab import sidecars
 from compatlib.study.lab.make import with_ancestors
+from compatlib.study.lab.measures import row_space_energy, training_accuracy
 from compatlib.study.lab.rows import Rows, table
+from compatlib.study.lab.trainables.widths import SWITCHABLE, TRIED
 from compatlib.study.settings import changed, settings, value_of
 
 
@@ -60,3 +63,61 @@ def test_tables_show_every_choice_and_the_criterions_difference(run):
         assert line["new / old − old / old, mAP (points)"] == f"{100 * (new - old):+.1f}"
     for (_, line), words in zip(switchable.iterrows(), CHOICES, strict=True):
         assert line["on full, rank 1 (%)"] == f"{100 * value['SFSC', words, MEAN, FULL_GALLERY, 'cmc@1']:.1f}"
+
+
+# Conditions.
+
+
+@pytest.fixture(scope="module", params=["study", "heads"])
+def conditioned(request):
+    return settings({"profile": request.param}, conditions.CHAPTER.knobs)
+
+
+def test_every_axis_compares_two_methods_that_differ_in_one_part(conditioned):
+    parts = SWITCHABLE | TRIED
+    places = {}
+    for each in conditions.cases(conditioned, 0):
+        columns = each.columns
+        place = columns["variant"], columns.get("x")
+        places.setdefault(place, {}).setdefault(columns["method"], each.run(conditioned))
+    assert len(places) == 8 + 8 + 3 + 1
+    for (variant, _), runs in places.items():
+        first, second = (parts[method] for method in runs)
+        assert sum(a != b for a, b in zip(first, second, strict=True)) == 1, variant
+        assert len(set(runs.values())) == 1  # both under the same values
+
+
+def test_an_axis_changes_its_own_values_alone(conditioned):
+    allowed = {
+        "room": {"network.head", "network.dim"},
+        "divergence": {"knobs.logit_scale", "knobs.kl_weight"},
+        "fit": {"train_per_class", "training.epochs"},
+        "conflicts": set(),
+    }
+    found = {}
+    for each in conditions.cases(conditioned, 0):
+        axis = each.columns["variant"].split(";")[0].removeprefix("axis=")
+        found.setdefault(axis, set()).update(each.changes)
+    assert found == allowed
+
+
+def test_fewer_images_are_seen_as_often_in_all(conditioned):
+    steps = set()
+    for each in conditions.cases(conditioned, 0):
+        if each.columns["variant"] == "axis=fit":
+            own = each.run(conditioned)
+            steps.add(own.train_per_class * own.training.epochs)
+            assert each.columns["x"] == own.train_per_class
+    assert max(steps) <= 1.01 * min(steps)
+
+
+def test_explanations_are_asked_of_every_width(conditioned):
+    widths = {f"{width:g}" for width in conditioned.knobs.widths}
+    asked = {}
+    for each in conditions.cases(conditioned, 0):
+        if row_space_energy in each.ask:
+            assert training_accuracy in each.ask
+            place = each.columns["variant"], each.columns.get("x"), each.columns["method"]
+            asked.setdefault(place, set()).add(each.columns["query_model"])
+    assert len(asked) == 2 * 20
+    assert all(each == widths for each in asked.values())

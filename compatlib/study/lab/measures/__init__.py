@@ -6,6 +6,7 @@ from compatlib.study.lab.measures.cost import image_speed, index, size, training
 from compatlib.study.lab.measures.gradients import gradients, gradients_by_epoch, gradients_by_tensor
 from compatlib.study.lab.measures.scores import chance, flips, mean_scores, popularity, rank_1, scores, threshold
 from compatlib.study.lab.measures.vectors import collapse, likeness
+from compatlib.study.lab.measures.widths import row_space_energy, training_accuracy
 
 __all__ = [
     "answers",
@@ -25,9 +26,11 @@ __all__ = [
     "old_classifier",
     "popularity",
     "rank_1",
+    "row_space_energy",
     "scores",
     "size",
     "threshold",
+    "training_accuracy",
     "training_seconds",
     "transformation_speed",
 ]

@@ -31,6 +31,8 @@ SWITCHABLE = {
     "CE + projection, tensor by tensor": ("cross-entropy", "tensor"),
     "SFSC, tensor by tensor": ("evidential", "tensor"),
 }
+PROJECTED_TRIPLET = "Asymmetric-S + projection"
+TRIED = {PROJECTED_TRIPLET: ("triplet", "all")}  # in grids alone: projection where most gradients conflict
 APART = (INDEPENDENT, ONE_TO_ONE)  # a training for every narrower width; the full model is the base model
 METHODS = (*APART, JOINT, *SWITCHABLE)
 SPLITS = {CLOSED: "new", OPEN_SET: "new_open"}  # by the role whose images, network and streams every method has
@@ -67,7 +69,7 @@ class WidthKnobs(Knobs):
 
 def rate_of(method: str) -> str:
     """The knob that holds the learning rate of a method which trains several widths at once."""
-    return "rate_joint" if method == JOINT else f"rate_{SWITCHABLE[method][0].replace('-', '_')}"
+    return "rate_joint" if method == JOINT else f"rate_{(SWITCHABLE | TRIED)[method][0].replace('-', '_')}"
 
 
 class _OfSplit(RoleModel):
@@ -189,7 +191,7 @@ class Widths(_OfSplit):
 
     method: str
     split: str = CLOSED
-    valid = (JOINT, *SWITCHABLE)
+    valid = (JOINT, *SWITCHABLE, *TRIED)
 
     @property
     def behaviours(self) -> tuple[str, ...]:
@@ -209,7 +211,7 @@ class Widths(_OfSplit):
 
     def options(self, run: Settings) -> dict[str, Any]:
         """What `sfsc.fit` is told of loss and projection."""
-        loss, projection = SWITCHABLE[self.method]
+        loss, projection = (SWITCHABLE | TRIED)[self.method]
         evidential = {"kl_weight": run.knobs.kl_weight, "logit_scale": run.knobs.logit_scale}
         return {"loss": loss, "projection": projection} | (evidential if loss == "evidential" else {})
 

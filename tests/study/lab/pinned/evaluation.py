@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 from compatlib import embedding, gallery
 from compatlib.data import splits
@@ -452,6 +453,34 @@ def true_losses() -> Found:
     losses = orders.true_losses(seed, mixed, images.CLASS_INCREMENTAL)
     yield "losses", single(losses)
     yield orders.LOSS, orders.order_of(seed, mixed, images.CLASS_INCREMENTAL)[:5]
+
+
+@pins("row space")
+def room_of_a_classifier() -> Found:
+    """5 rows in 8 directions, and such of which one depends on the others."""
+    for words, space in (("base", NEW), ("width", spaces.Of(Widths("BCT-S"), 0.5))):
+        seed = _seed(space.what)
+        weight = numbers(7, 5, 8).float()
+        for name, rows in (("5 rows", weight), ("4 directions", torch.cat([weight[:4], weight[:2].sum(0)[None]]))):
+            seed.made(space.what).parts["classifier"].weight.data = rows
+            yield f"{words}, {name}", single([value for _, v in _asked_alone(seed, space) for value in v])
+
+
+def _asked_alone(seed: Seed, space: spaces.Space) -> Found:
+    return _asked(seed, space, space, measures.row_space_energy)
+
+
+@pins("training accuracy")
+def fitted_images() -> Found:
+    """Of rows that lie near the training images' own embeddings, so that no answer is close."""
+    for words, space in (("base", NEW), ("width", spaces.Of(Widths("BCT-S"), 0.5))):
+        seed = _seed(space.what)
+        made = seed.made(space.what)
+        data = space.what.images(seed.run)
+        embeddings = embedding.embed(made.backbone(space.width), data)
+        made.parts["classifier"].weight.data = F.normalize(embeddings - embeddings.mean(dim=0))[::8][:CLASSES]
+        for name, values in _asked(seed, space, space, measures.training_accuracy):
+            yield f"{words}, {name}", As("rounded", values)
 
 
 @pins("fastfill")

@@ -322,6 +322,15 @@ MUTATIONS = [
             "- seed.vectors(TrainingMean(self.what), split)": "- 0.9 * seed.vectors(TrainingMean(self.what), split)",
             '"new_open" if split': '"old_open" if split',
         },
+        ("row space", f"{_LAB}.measures.widths"): {
+            "(vectors @ spanning.T).square()": "(vectors @ spanning.T).abs()",
+            "right[singular > ": "right[singular <= ",
+            "vectors.square().sum()": "vectors.abs().sum()",
+        },
+        ("training accuracy", f"{_LAB}.measures.widths"): {
+            ".argmax(dim=1)": ".argmin(dim=1)",
+            "(chosen == images.labels)": "(chosen == images.labels.flip(0))",
+        },
         ("retrieval", f"{_EVALUATION}._counting"): {
             "first_rank[i] = 1 + counts[n]": "first_rank[i] = counts[n] + (counts[n] == 0)",
             "(correct / (correct + incorrect))": "(correct / (1 + correct + incorrect))",

@@ -6,7 +6,7 @@ from compatlib.study.lab import roles
 from compatlib.study.lab.images import CLOSED, OPEN_SET
 from compatlib.study.lab.trainables import METHODS, Base, Narrow, Side, Trainable, Transformation, Upgrade, Widths
 from compatlib.study.lab.trainables.upgrades import extended
-from compatlib.study.lab.trainables.widths import APART, JOINT, SWITCHABLE
+from compatlib.study.lab.trainables.widths import APART, JOINT, SWITCHABLE, TRIED
 from tests.study.lab.pinned.drawn import fitted, on_features, pictures, run, untrained, weights
 from tests.study.lab.pinned.training import Found
 from tests.study.lab.pinned.values import pins, single, trained
@@ -121,7 +121,7 @@ def trained_widths() -> Found:
 
 @pins("pcgrad")
 def trained_projections() -> Found:
-    yield from _widths(*(name for name, (_, projection) in SWITCHABLE.items() if projection != "none"))
+    yield from _widths(*(name for name, (_, projection) in (SWITCHABLE | TRIED).items() if projection != "none"))
 
 
 @pins("gradients")
