@@ -89,6 +89,45 @@ def view_with_noise(
     return found if isinstance(features, Mapping) else found[encoder]
 
 
+def two_noisy_views(
+    features: Tensor,
+    generator: torch.Generator,
+    *,
+    deviation: Tensor | float = 1.0,
+    mean: Tensor | float = 0.0,
+    noise: float = 0.3,
+    dropped: float = 0.2,
+    encoder: str = "",
+) -> tuple[Tensor, Tensor]:
+    """Two independent SimCLR views of every item's features: a stored view, noise, and a share of coordinates dropped.
+
+    Not published; this study's, where no image is at hand.
+
+    Args:
+        features: (N, views, d), as `view_with_noise` takes them of one encoder.
+        generator: on the processor.
+        deviation: (d,) or a number, of the noise.
+        mean: (d,) or a number, what a dropped coordinate is set to.
+        noise: as `view_with_noise`.
+        dropped: share of an item's coordinates, in [0, 1).
+        encoder: as `view_with_noise`.
+
+    Returns:
+        Two tensors float32 (N, d).
+
+    Raises:
+        ValueError: as `view_with_noise`, or a share outside [0, 1).
+    """
+    if not 0 <= dropped < 1:
+        raise ValueError(f"dropped is {dropped}; valid is a share in [0, 1)")
+    found = []
+    for _ in range(2):
+        view = view_with_noise(features, generator, deviation=deviation, noise=noise, encoder=encoder)
+        is_kept = (torch.rand(view.shape, generator=generator) >= dropped).to(view.device)
+        found.append(torch.where(is_kept, view, torch.as_tensor(mean, dtype=view.dtype, device=view.device)))
+    return found[0], found[1]
+
+
 def two_views(images: Tensor, generator: torch.Generator, *, flip: bool = True) -> tuple[Tensor, Tensor]:
     """Two independent SimCLR views of every image: resized crop, flip, colour jitter, grey.
 

@@ -26,9 +26,11 @@ from compatlib import training
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
 from compatlib.data.tensors import as_tensor
-from compatlib.methods.common import checked_batch
+from compatlib.methods.common import check_number, checked_batch
 from compatlib.methods.side_information import nt_xent
 from compatlib.methods.stored_views import StoredViews, embed_views, one_view, store_views
+
+COORDINATES = ("mean", "sum")
 
 __all__ = [
     "FastFill",
@@ -127,17 +129,33 @@ def fastfill_loss(
     labels: Int64[Tensor, " batch"],
     new_classifier: nn.Module,
     label_smoothing: float = 0.1,
+    cross_entropy: float = 1.0,
+    coordinates: str = "mean",
 ) -> Float[Tensor, ""]:
     """What h misses, weighed by the uncertainty that it states.
 
         ℓ(x) = 1/d ‖φ_new(x) − h(x)‖² + CE(W_new · h(x), y),   L = mean_x ( ½ e^{−s(x)} ℓ(x) + ½ s(x) )
 
     Source: FastFill's release, label smoothing 0.1. The new classifier, embeddings → logits, gets no gradient where its
-    parameters are frozen.
+    parameters are frozen. How the two parts of ℓ balance decides what h learns, and depends on the embedding's size and
+    scale; this study's axes are the weight of the cross-entropy and whether the squares are a mean or a sum over d.
+
+    Args:
+        embedding: h(x).
+        log_variance: s(x).
+        new: φ_new(x).
+        labels: y.
+        new_classifier: W_new.
+        label_smoothing: of the cross-entropy.
+        cross_entropy: its weight, ≥ 0; 1 in the release.
+        coordinates: `mean`, as in the release, or `sum`.
 
     Raises:
-        ValueError: arguments of other shapes.
+        ValueError: arguments of other shapes, a weight that is negative or not finite, or neither a mean nor a sum.
     """
+    check_number("cross_entropy", cross_entropy)
+    if coordinates not in COORDINATES:
+        raise ValueError(f"coordinates is {coordinates!r}; choose one of {COORDINATES}")
     embedding, labels = checked_batch(embedding, labels)
     new, log_variance = as_tensor(new, "new"), as_tensor(log_variance, "log_variance")
     if new.shape != embedding.shape or log_variance.shape != labels.shape:
@@ -145,10 +163,12 @@ def fastfill_loss(
             f"new and log_variance have shapes {tuple(new.shape)} and {tuple(log_variance.shape)}; valid are "
             f"{tuple(embedding.shape)} and {tuple(labels.shape)}"
         )
-    missed = (new - embedding).square().mean(dim=1)
-    missed = missed + F.cross_entropy(
-        new_classifier(embedding), labels, label_smoothing=label_smoothing, reduction="none"
-    )
+    squares = (new - embedding).square()
+    missed = squares.sum(dim=1) if coordinates == "sum" else squares.mean(dim=1)
+    if cross_entropy:
+        logits = new_classifier(embedding)
+        classified = F.cross_entropy(logits, labels, label_smoothing=label_smoothing, reduction="none")
+        missed = missed + cross_entropy * classified
     return (0.5 * torch.exp(-log_variance) * missed + 0.5 * log_variance).mean()
 
 
@@ -238,6 +258,8 @@ def fit_fastfill(
     new_classifier: nn.Module,
     seed: int,
     role: str = "fastfill",
+    cross_entropy: float = 1.0,
+    coordinates: str = "mean",
     **placement: Any,
 ) -> training.Fit:
     """Fit h together with its uncertainty, by `fastfill_loss`, on FCT's schedule.
@@ -249,17 +271,20 @@ def fit_fastfill(
         new_classifier: of the new model, embeddings → logits; frozen here.
         seed: any integer.
         role: what h is in the study.
+        cross_entropy: as `fastfill_loss`.
+        coordinates: as `fastfill_loss`.
         **placement: `checkpoint`, `report`, `fabric`… as `training.fit`.
 
     Raises:
-        ValueError: as `fit`.
+        ValueError: as `fit` and `fastfill_loss`.
     """
+    balance = {"cross_entropy": cross_entropy, "coordinates": coordinates}
 
     def objective(inputs: tuple[Tensor, Tensor, Tensor], labels: Tensor, indices: Tensor) -> Iterator:
         old, side, new = inputs
         embedding, log_variance = fastfill(old, side)
         with torch.autocast(new.device.type, enabled=False):  # an exponential and squares want float32
-            loss = fastfill_loss(embedding.float(), log_variance.float(), new, labels, new_classifier)
+            loss = fastfill_loss(embedding.float(), log_variance.float(), new, labels, new_classifier, **balance)
         yield "fastfill", loss
 
     freeze = partial(_freeze_statistics, fastfill.transformation)

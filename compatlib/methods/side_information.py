@@ -4,7 +4,8 @@ FCT learns it by SimCLR; its release holds no code for that, and what it compare
 third kind, a second supervised model, is `compatlib.methods.independent` under another role.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
@@ -15,9 +16,10 @@ from torch.nn import functional as F
 
 from compatlib import training
 from compatlib.data.augment import crop_and_flip, two_views
-from compatlib.data.images import Images
+from compatlib.data.images import Images, InMemory, batches
 from compatlib.data.tensors import as_tensor
 from compatlib.methods.common import check_number
+from compatlib.models.heads import Projection
 from compatlib.models.resnet import scaled
 
 
@@ -57,6 +59,7 @@ def fit_simclr(
     temperature: float = 0.5,
     projection_dim: int = 64,
     flip: bool = True,
+    views: Callable[[Any, torch.Generator], tuple[Tensor, Tensor]] | None = None,
     **placement: Any,
 ) -> training.Fit:
     """Train a backbone for side-information by SimCLR: no label is used, two views of an image must find each other.
@@ -74,6 +77,7 @@ def fit_simclr(
         temperature: τ > 0.
         projection_dim: size of the projected views.
         flip: whether a view may be mirrored.
+        views: (inputs, generator) → two views; by default SimCLR's of images, `augment.two_views`.
         **placement: `checkpoint`, `report`, `fabric`… as `training.fit`.
 
     Raises:
@@ -89,8 +93,35 @@ def fit_simclr(
         yield "simclr", loss
 
     modules = nn.ModuleDict({"backbone": backbone, "projection": projection})
-    views = partial(two_views, flip=flip)
+    views = views or partial(two_views, flip=flip)
     return training.fit(objective, modules, images, recipe, seed=seed, role=role, augment=views, **placement)
+
+
+def fit_components(projection: Projection, images: InMemory, **_: Any) -> training.Fit:
+    """Find the principal components of features: the directions of most variance, of standardised features as they are.
+
+    Not learned by gradients: an eigendecomposition in float64. Each direction's largest coordinate is positive, so that
+    equal features give equal components.
+
+    Args:
+        projection: its components are set.
+        images: the *old* set, `batch` of which gives features (b, views, d).
+
+    Raises:
+        ValueError: fewer items than components.
+    """
+    begun, components = time.monotonic(), projection.components
+    if len(images) < len(components):
+        raise ValueError(f"{len(components)} components of {len(images)} items asked for; give as many items or more")
+    total = torch.zeros(components.shape[1], components.shape[1], dtype=torch.float64)
+    for features, _, _ in batches(images, torch.arange(len(images)), 5000):
+        standardised = projection.standardised(features).double()
+        total += standardised.T @ standardised
+    directions = torch.linalg.eigh(total).eigenvectors.flip(1)[:, : len(components)].T
+    largest = directions.gather(1, directions.abs().argmax(dim=1, keepdim=True))
+    projection.components.copy_(directions * largest.sign())
+    seconds = time.monotonic() - begun
+    return training.Fit([], training.Cost(seconds, len(images) / max(seconds, 1e-9), "cpu", 1))
 
 
 def fit_autoencoder(

@@ -34,12 +34,41 @@ class FeatureHead(Backbone):
         Raises:
             ValueError: features by name, none of which is its encoder's.
         """
-        if isinstance(features, Mapping):
-            if self.encoder not in features:
-                raise ValueError(f"this head stands on {self.encoder!r}; the features are those of {list(features)}")
-            features = features[self.encoder]
-        plain = features[:, 0] if features.ndim == 3 else features
-        return self.head(self.trunk((plain.float() - self.mean) / self.deviation)).float()
+        plain = _own_plain(features, self.encoder)
+        return self.head(self.trunk((plain - self.mean) / self.deviation)).float()
+
+
+class Projection(nn.Module):
+    """Standardised features, or their coordinates in some directions, → float32 (N, dim); nothing to train.
+
+    Args:
+        mean: (size_in,), taken off.
+        deviation: (size_in,), by which is divided; where it is 0 by nothing.
+        dim: how many directions, zeros until they are set; None for the features themselves.
+        encoder: as of `FeatureHead`.
+
+    Raises:
+        ValueError: as `feature_head`, or more directions than features.
+    """
+
+    def __init__(self, mean: Tensor, deviation: Tensor, dim: int | None = None, encoder: str = "") -> None:
+        super().__init__()
+        _check_standardisation(mean, deviation)
+        if dim is not None and not 1 <= dim <= len(mean):
+            raise ValueError(f"{dim} directions asked for; valid is 1 to the features' {len(mean)}")
+        self.dim, self.encoder = dim or len(mean), encoder
+        self.register_buffer("mean", mean.detach().float().clone())
+        self.register_buffer("deviation", torch.where(deviation > 0, deviation, 1.0).detach().float().clone())
+        self.register_buffer("components", None if dim is None else torch.zeros(dim, len(mean)))
+
+    def standardised(self, features: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """(N, size_in), float32; of several views the first."""
+        return (_own_plain(features, self.encoder) - self.mean) / self.deviation
+
+    def forward(self, features: Tensor | Mapping[str, Tensor]) -> Tensor:
+        """(N, dim); errors as `FeatureHead.forward`."""
+        found = self.standardised(features)
+        return found if self.components is None else found @ self.components.T
 
 
 def feature_head(
@@ -69,11 +98,7 @@ def feature_head(
         raise ValueError(f"unknown head {head!r}; choose one of {HEADS}")
     if min(hidden, dim) < 1:
         raise ValueError(f"every size of a network must be at least 1, got hidden {hidden} and dim {dim}")
-    is_vector = mean.ndim == 1 and mean.shape == deviation.shape and len(mean) > 0
-    if not is_vector or not (mean.isfinite().all() and deviation.isfinite().all()) or (deviation < 0).any():
-        raise ValueError(
-            f"needs a finite mean and a deviation ≥ 0 of one size, got {tuple(mean.shape)} and {tuple(deviation.shape)}"
-        )
+    _check_standardisation(mean, deviation)
     trunk = nn.Sequential(nn.Linear(len(mean), hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU())
     ending = [nn.Linear(hidden, dim, bias=False), nn.BatchNorm1d(dim)]
     network = FeatureHead(
@@ -88,3 +113,20 @@ def feature_head(
         if isinstance(part, nn.Linear):
             nn.init.kaiming_normal_(part.weight, nonlinearity="relu")
     return network
+
+
+def _own_plain(features: Tensor | Mapping[str, Tensor], encoder: str) -> Tensor:
+    """The first view of one encoder's features, float32 (N, size_in)."""
+    if isinstance(features, Mapping):
+        if encoder not in features:
+            raise ValueError(f"this head stands on {encoder!r}; the features are those of {list(features)}")
+        features = features[encoder]
+    return (features[:, 0] if features.ndim == 3 else features).float()
+
+
+def _check_standardisation(mean: Tensor, deviation: Tensor) -> None:
+    is_vector = mean.ndim == 1 and mean.shape == deviation.shape and len(mean) > 0
+    if not is_vector or not (mean.isfinite().all() and deviation.isfinite().all()) or (deviation < 0).any():
+        raise ValueError(
+            f"needs a finite mean and a deviation ≥ 0 of one size, got {tuple(mean.shape)} and {tuple(deviation.shape)}"
+        )

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from compatlib.data.augment import crop_and_flip, two_views, unchanged, view_with_noise
+from compatlib.data.augment import crop_and_flip, two_noisy_views, two_views, unchanged, view_with_noise
 
 
 def batch(seed=0, count=64, channels=3, height=9, width=7):
@@ -207,3 +207,28 @@ def test_one_generator_gives_new_noise_each_time():
 def test_unequal_encoders_are_refused():
     with pytest.raises(ValueError, match=r"by every encoder as many, and noise ≥ 0, got .*lite0.*\(40, 2, 6\).*\(39,"):
         view_with_noise({"lite0": features(), "lite2": features(count=39)}, generator(0), deviation={})
+
+
+@pytest.mark.parametrize("dropped", [0.0, 0.2, 0.6])
+def test_two_noisy_views_lack_their_share_of_coordinates_each_by_itself(dropped):
+    stored, mean = 5 + torch.rand(400, 2, 30, generator=generator(0)), torch.full((30,), -7.0)
+    first, second = two_noisy_views(stored, generator(1), mean=mean, noise=0.1, dropped=dropped)
+    assert first.dtype == second.dtype == torch.float32
+    lost = [each == -7.0 for each in (first, second)]
+    for each in lost:
+        assert each.float().mean() == pytest.approx(dropped, abs=0.02)
+    assert (lost[0] & lost[1]).float().mean() == pytest.approx(dropped**2, abs=0.02)
+    kept = ~lost[0] & ~lost[1]
+    assert (first - second)[kept].abs().mean() > 0.05
+
+
+def test_noisy_views_of_no_noise_are_stored_views_of_the_item():
+    stored = features(3)
+    for view in two_noisy_views(stored, generator(2), noise=0.0, dropped=0.0):
+        assert all(any(torch.equal(row, each.float()) for each in item) for row, item in zip(view, stored, strict=True))
+
+
+@pytest.mark.parametrize("dropped", [-0.1, 1.0, math.nan])
+def test_an_impossible_share_is_refused(dropped):
+    with pytest.raises(ValueError, match=f"dropped is {dropped}; valid is a share in"):
+        two_noisy_views(features(), generator(0), dropped=dropped)

@@ -151,6 +151,37 @@ def test_fastfills_loss_is_its_formula(seed, smoothing):
     assert float(found) == pytest.approx(expected, rel=1e-12)
 
 
+@pytest.mark.parametrize("weight", [0.0, 0.01, 2.5])
+@pytest.mark.parametrize("coordinates", ["mean", "sum"])
+def test_the_balance_of_fastfills_loss_weighs_its_two_parts(weight, coordinates):
+    random = torch.Generator().manual_seed(9)
+    embedding, new = (torch.randn(6, 4, generator=random, dtype=torch.float64) for _ in range(2))
+    log_variance, labels = torch.zeros(6, dtype=torch.float64), torch.arange(6) % 3
+    classifier = nn.Linear(4, 3, bias=False).double()
+
+    def loss(**balance) -> float:
+        return float(fastfill_loss(embedding, log_variance, new, labels, classifier, **balance).detach())
+
+    squares = loss(cross_entropy=0.0)
+    classified = loss() - squares
+    expected = (4 if coordinates == "sum" else 1) * squares + weight * classified
+    assert loss(cross_entropy=weight, coordinates=coordinates) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    ("balance", "words"),
+    [
+        ({"cross_entropy": -1.0}, "cross_entropy"),
+        ({"cross_entropy": math.inf}, "cross_entropy"),
+        ({"coordinates": "max"}, r"coordinates is 'max'; choose one of \('mean', 'sum'\)"),
+    ],
+)
+def test_an_impossible_balance_is_refused(balance, words):
+    given = torch.ones(3, 2), torch.ones(3), torch.ones(3, 2), torch.zeros(3).long(), LinearClassifier(2, 4)
+    with pytest.raises(ValueError, match=words):
+        fastfill_loss(*given, **balance)
+
+
 def test_the_best_log_variance_is_that_of_what_is_missed():
     """d/ds of ½ e^{−s} ℓ + ½ s is 0 at s = log ℓ: the head learns to rank items by what h misses."""
     embedding, new, labels = torch.zeros(3, 2), torch.tensor([[1.0, 0], [2, 0], [5, 0]]), torch.zeros(3).long()

@@ -74,6 +74,9 @@ BEHAVIOURS = {
         ("compatlib.methods.side_information", f"{_TRAINABLES}.sides"),
         on=("loop", "augment", "noise", "resnet", "heads"),
     ),
+    "projection": Behaviour(
+        1, ("compatlib.methods.side_information", "compatlib.models.heads", f"{_TRAINABLES}.sides")
+    ),
     "autoencoder": Behaviour(
         1,
         ("compatlib.methods.side_information", f"{_TRAINABLES}.sides"),

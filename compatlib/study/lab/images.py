@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from compatlib.data import sources, splits
-from compatlib.data.augment import crop_and_flip, view_with_noise
+from compatlib.data.augment import crop_and_flip, two_noisy_views, two_views, view_with_noise
 from compatlib.data.by_encoder import ByEncoder
 from compatlib.data.features import FeatureSet
 from compatlib.data.images import FolderImages, Images, ImageSet
@@ -125,6 +125,15 @@ def augment(run: Settings, trained_on: Images | FeatureSet | ByEncoder) -> Calla
         own = {"deviation": standardisation(trained_on)[1], "encoder": trained_on.encoder}
         return partial(view_with_noise, **own, **augmentation(run))
     return partial(crop_and_flip, **augmentation(run))
+
+
+def two_views_of(run: Settings, trained_on: Images | FeatureSet) -> Callable[[Any, torch.Generator], Any]:
+    """How SimCLR sees a batch of a training set twice."""
+    if isinstance(trained_on, FeatureSet):
+        mean, deviation = standardisation(trained_on)
+        own = {"mean": mean, "deviation": deviation, "encoder": trained_on.encoder, "dropped": run.knobs.dropped}
+        return partial(two_noisy_views, **own, **augmentation(run))
+    return partial(two_views, flip=augmentation(run)["flip"])
 
 
 @lru_cache(maxsize=16)

@@ -43,7 +43,7 @@ def order_of(seed: "Seed", mixed: Mixed, split: str) -> np.ndarray:
         return random[np.argsort(classes[labels[random]], kind="stable")]
     if mixed.order == LOSS:
         return descending(true_losses(seed, mixed, split))
-    uncertain = descending(mixed.old.log_variances(seed, split))
+    uncertain = descending((mixed.stated_by or mixed.old).log_variances(seed, split))
     if mixed.order == UNCERTAINTY:
         return uncertain
     if mixed.order == ASCENDING:

@@ -4,6 +4,7 @@ A role `old…` is a deployed model; `new…` is its successor trained without a
 
 - `old`: the first half of the classes. `old_samples`: the first half of every class's images. `old_quarter`: the first
   quarter of the classes. `old_shared`: as `old`, but from the initial weights of `new`, which the study else forbids.
+- `old_again`: all classes, on the old encoder where heads are trained: what could be learned from stored old features.
 - `new`: all classes. `twin`: as `new`, from another stream: another seed of the same network. `small`: as `new`, a
   smaller network.
 - `old_open`, `new_open`: an open-set split; a quarter and a half of the classes, none of which is tested on.
@@ -101,6 +102,7 @@ ROLES = {
     "old_narrow": Role(_old_classes, _narrow),
     "old_cosine": Role(_old_classes, _network, "cosine"),
     "old_small_narrow": Role(_old_classes, _small_narrow),
+    "old_again": Role(training_images, _network),
     "old_open": Role(_old_open, _network),
     "new": Role(training_images, _network),
     "twin": Role(training_images, _network),

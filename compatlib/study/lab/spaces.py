@@ -209,15 +209,17 @@ class ClassMeans(Space):
 class Mixed(Space):
     """A gallery that is embedded again item by item: old vectors, the new ones that replace them, and in which order.
 
-    order: a name in `orders.ORDERS`.
+    order: a name in `orders.ORDERS`. stated_by: whose uncertainty an order follows, by default the old vectors' own.
     """
 
     old: H
     new: Space
     order: str
+    stated_by: H | None = None
     behaviours = ("embedding", "orders")
 
     @property
     def trainables(self) -> tuple[Trainable, ...]:
-        """Those of both."""
-        return (*self.old.trainables, *self.new.trainables)
+        """Those of all."""
+        stated = () if self.stated_by is None else self.stated_by.trainables
+        return tuple(dict.fromkeys((*self.old.trainables, *self.new.trainables, *stated)))

@@ -14,6 +14,7 @@ from compatlib.study.chapters.fct.plan import (
     CHANGES,
     CHAPTER,
     IN_HALVES,
+    ON_IMAGES,
     SIZE,
     TABLES,
     TABLES_OF,
@@ -92,7 +93,7 @@ def test_sweeps_are_of_the_sweeps_seeds_only(measured):
 
 
 @pytest.mark.parametrize(
-    ("given", "wanted"), [("F1", ("F1",)), ("F5,F2", ("F1", "F2", "F5")), ("sizes", ("F1", "sizes")), ("", TABLES)]
+    ("given", "wanted"), [("F1", ("F1",)), ("F5,F2", ("F1", "F2", "F5")), ("sizes", ("F1", "sizes")), ("", ON_IMAGES)]
 )
 def test_a_page_names_its_tables_and_always_has_the_first(tiny_run, measured, given, wanted):
     run = tiny_run(Knobs, tables=given)
@@ -100,7 +101,7 @@ def test_a_page_names_its_tables_and_always_has_the_first(tiny_run, measured, gi
     whole = {case["case"] for case in measured.rows.sidecar["smoke/digits/0"]["cases"]}
     found = {sidecars.identity(case) for case in cases(run, 0)}
     assert found <= whole
-    assert (found == whole) == (wanted == TABLES)
+    assert (found == whole) == (wanted == ON_IMAGES)
 
 
 def test_a_table_that_is_not_asked_for_is_not_trained(tiny_run):

@@ -167,6 +167,8 @@ def test_defaults_are_pinned():
         "normalize": True,
         "views": None,
         "precision": "float32",
+        "cross_entropy": 1.0,
+        "coordinates": "mean",
     }
 
 

@@ -7,10 +7,17 @@ from compatlib.evaluation.checks import DISTANCES
 from compatlib.study.lab.cases import Case, case
 from compatlib.study.lab.changes import CHANGES as UPGRADE_CHANGES
 from compatlib.study.lab.experiment import Chapter
-from compatlib.study.lab.images import CLASS_INCREMENTAL, GENERATIONS, SAMPLE_INCREMENTAL
+from compatlib.study.lab.images import (
+    CLASS_INCREMENTAL,
+    GENERATIONS,
+    SAMPLE_INCREMENTAL,
+    encoder_of,
+    training_images,
+)
 from compatlib.study.lab.measures import (
     chance,
     curve,
+    curve_area,
     flips,
     image_speed,
     index,
@@ -20,15 +27,22 @@ from compatlib.study.lab.measures import (
 )
 from compatlib.study.lab.orders import DISTANCE, RANDOM, UNCERTAINTY
 from compatlib.study.lab.spaces import H, Labels, Mixed, Of, Space, of_role
-from compatlib.study.lab.trainables import Side, Transformation, Upgrade, own_side
-from compatlib.study.lab.trainables.sides import KINDS
+from compatlib.study.lab.trainables import Base, Side, Transformation, Upgrade, own_side
+from compatlib.study.lab.trainables.sides import COMPONENTS, KINDS, OF_FEATURES, RAW
 from compatlib.study.lab.trainables.transformations import TransformationKnobs
 from compatlib.study.settings import Settings, TableKnobs, tables
 
 # "views" is F1's transformation fitted on images embedded anew at every step, for one seed; "sizes" are lines of F2.
-TABLES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6")
+# "balance": how FastFill's loss is balanced; "rival": a new head on stored old features, which images have not.
+TABLES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6", "balance", "rival")
 # Where the page names none; what `study` leaves out stands on `laptop`.
-TABLES_OF = {"study": ("F1", "views", "F2", "F5", "F6"), "large": ("F1",)}
+ON_IMAGES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6")
+TABLES_OF = {
+    "study": ("F1", "views", "F2", "F5", "F6"),
+    "large": ("F1",),
+    "laptop": ON_IMAGES,
+    "smoke": ON_IMAGES,
+}
 VIEWS_SEED = 0
 SIZES = (0.25, 0.5, 2.0)  # of side-information besides its own, in sizes of the new embedding
 CHAIN = ("old_quarter", "old", "new")
@@ -38,10 +52,13 @@ CHANGES = {
 }
 WITHOUT, WITH = "FCT no side-information", "FCT"
 IN_HALVES, ANEW = "stored in float16", "images embedded anew at every step"
-SIZE = "size of side-information"
+SIZE, BALANCE = "size of side-information", "weight of the cross-entropy"
 # By transformation: the orders in which its gallery is embedded again.
 CURVES = {"fct": (RANDOM, DISTANCE), "fastfill": (RANDOM, UNCERTAINTY, DISTANCE)}
 NAMES = {"fct": "FCT", "fastfill": "FastFill"}
+# Of FastFill's loss: weight of the cross-entropy, and whether squares are a mean or a sum over coordinates.
+BALANCES = ((0.0, "mean"), (0.01, "mean"), (0.1, "mean"), (1.0, "mean"), (1.0, "sum"))
+RIVAL = "new head on stored features"
 
 
 class Knobs(TableKnobs, TransformationKnobs):
@@ -70,6 +87,10 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
             yield from chain_cases(own_side(run, CHAIN[0]))
         if "F6" in wanted:
             yield from cost_cases(side)
+        if "balance" in wanted:
+            yield from balance_cases(side)
+        if "rival" in wanted and run.encoders:
+            yield from rival_cases()
     for distance in DISTANCES:
         yield case(Labels(), Labels(), chance, split=CLASS_INCREMENTAL, method="chance", distance=distance)
 
@@ -77,8 +98,14 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
 def sides(run: Settings) -> list[Side | None]:
     """What table F2 compares: none, the chapter's own, other kinds ("F2" itself) and other sizes ("sizes")."""
     wanted, own = tables(run), own_side(run)
-    kinds = [Side(kind, own.dim) for kind in KINDS if kind != own.side] if "F2" in wanted else []
-    sizes = [Side(own.side, max(1, round(size * own.dim))) for size in SIZES] if "sizes" in wanted else []
+    of_dim = [kind for kind in (OF_FEATURES if run.encoders else KINDS) if kind not in (own.side, RAW)]
+    kinds = [Side(kind, own.dim) for kind in of_dim] if "F2" in wanted else []
+    sized = [max(1, round(size * own.dim)) for size in SIZES] if "sizes" in wanted else []
+    sizes = [Side(own.side, size) for size in sized]
+    if run.encoders:
+        size = training_images(run, encoder_of(run, "old")).stored.shape[-1]
+        kinds += [Side(RAW, size)] if "F2" in wanted else []
+        sizes += [Side(COMPONENTS, each) for each in sized if each <= size]
     return [None, own, *kinds, *sizes] if kinds or sizes else []
 
 
@@ -119,9 +146,11 @@ def side_cases(compared: list[Side | None]) -> Iterator[Case]:
     """Table F2: the transformation by kind and size of side-information, and the side-information searched alone."""
     for side in compared:
         kind, size = (side.side, side.dim) if side else ("none", 0)
-        pairs = {("new", "h(old)"): (of_role("new"), H(Transformation(side)))}
-        pairs |= {("side", "side"): (Of(side), Of(side))} if side else {}
-        yield from pair_cases(WITH if side else WITHOUT, pairs, variant=kind, x_name=SIZE, x=float(size))
+        method, columns = WITH if side else WITHOUT, {"variant": kind, "x_name": SIZE, "x": float(size)}
+        h = H(Transformation(side))
+        yield from pair_cases(method, {("new", "h(old)"): (of_role("new"), h)}, **columns)
+        if side:
+            yield from pair_cases(method, {("side", "side"): (Of(side), Of(side))}, **columns)
 
 
 def change_cases(run: Settings) -> Iterator[Case]:
@@ -162,6 +191,46 @@ def curve_cases(side: Side | None) -> Iterator[Case]:
             columns |= {"split": CLASS_INCREMENTAL, "query_model": "new", "gallery_model": "mixed"}
             for distance in DISTANCES:
                 yield case(of_role("new"), mixed, curve, distance=distance, **columns)
+
+
+def balance_cases(side: Side) -> Iterator[Case]:
+    """FastFill's transformation and order by the balance of its loss, and FCT's transformation in FastFill's order.
+
+    What an order gains is read against the same gallery in a random one.
+    """
+    own = H(Transformation(side, objective="fastfill"))
+    for weight, coordinates in BALANCES:
+        balance = {"cross_entropy": weight, "coordinates": coordinates}
+        h = H(Transformation(side, objective="fastfill", **balance))
+        yield from _balanced(NAMES["fastfill"], f"{coordinates} over coordinates", weight, h, RANDOM, UNCERTAINTY)
+    yield from _balanced(NAMES["fct"], "in FastFill's order", None, H(Transformation(side)), UNCERTAINTY, stated_by=own)
+
+
+def _balanced(
+    method: str, words: str, weight: float | None, h: H, *orders: str, stated_by: H | None = None
+) -> Iterator[Case]:
+    x = {} if weight is None else {"x_name": BALANCE, "x": weight}
+    place = {"split": CLASS_INCREMENTAL, "method": method, "distance": "cosine", **x}
+    names = {"query_model": "new", "gallery_model": "h(old)", "variant": f"balance={words}"}
+    yield case(of_role("new"), h, scores, popularity, **names, **place)
+    for order in orders:
+        mixed = Mixed(h, of_role("new"), order, stated_by)
+        variant = f"balance={words};order={order}"
+        yield case(
+            of_role("new"), mixed, curve_area, gallery_model="mixed", query_model="new", variant=variant, **place
+        )
+
+
+def rival_cases() -> Iterator[Case]:
+    """Where raw features are stored: a new head on them, trained through the new model's classifier.
+
+    It needs no image either, and is what a transformation has to beat. One trained apart is shown too.
+    """
+    new, apart_from = of_role("new"), of_role("old_again")
+    rival = Of(Upgrade("BCT A", Base("new"), "old_again"))
+    yield from pair_cases(RIVAL, {("new", "old again"): (new, rival), ("old again", "old again"): (rival, rival)})
+    pairs = {("new", "old again"): (new, apart_from), ("old again", "old again"): (apart_from, apart_from)}
+    yield from pair_cases("independent", pairs)
 
 
 def cost_cases(side: Side) -> Iterator[Case]:

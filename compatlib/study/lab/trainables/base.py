@@ -27,6 +27,8 @@ DEFAULTS: dict[str, Any] = {
     "normalize": True,
     "views": None,
     "precision": "float32",
+    "cross_entropy": 1.0,
+    "coordinates": "mean",
 }
 
 

@@ -28,6 +28,7 @@ class TransformationKnobs(Knobs):
 
     views: augmented views of a training image that are embedded once. hidden_dim: of the transformation.
     transformation, side: recipes of the transformation and of side-information. temperature, projection_dim: SimCLR's.
+    dropped: share of the coordinates that a view of features lacks.
     """
 
     views: int = Field(8, ge=1)
@@ -38,6 +39,7 @@ class TransformationKnobs(Knobs):
     side: Training = Training(epochs=100, batch_size=256, learning_rate=0.4, warmup_epochs=5)
     temperature: float = Field(0.5, gt=0)
     projection_dim: int = Field(64, ge=1)
+    dropped: float = Field(0.2, ge=0, lt=1)
 
     @field_validator("transformation", "side")
     @classmethod
@@ -52,10 +54,11 @@ class Transformation(Trainable):
     """A transformation h from an old model's space to a new one's.
 
     side: None feeds the old embedding in twice. old, new: roles of base models. objective: FCT's, or FastFill's with
-    its uncertainty. source: the stored views, or images embedded anew at every step.
+    its uncertainty. source: the stored views, or images embedded anew at every step. cross_entropy, coordinates: the
+    balance of FastFill's loss, as `fct.fastfill_loss` takes it.
 
     Raises:
-        ValueError: an unknown objective, source or role, or FastFill on images.
+        ValueError: an unknown objective, source or role, FastFill on images, or a balance of anything but FastFill.
     """
 
     side: Side | None = None
@@ -63,6 +66,8 @@ class Transformation(Trainable):
     new: str = "new"
     objective: Literal["fct", "fastfill"] = "fct"
     source: Literal["views", "images"] = "views"
+    cross_entropy: float = 1.0
+    coordinates: Literal["mean", "sum"] = "mean"
     kind = "transformation"
     behaviours = ("fct", "fastfill", "views")
     is_published = False
@@ -76,6 +81,8 @@ class Transformation(Trainable):
             )
         if (self.objective, self.source) == ("fastfill", "images"):
             raise ValueError("FastFill is fitted on stored views only: choose source 'views', or objective 'fct'")
+        if self.objective != "fastfill" and self._balance != {"cross_entropy": 1.0, "coordinates": "mean"}:
+            raise ValueError(f"a balance {self._balance} is FastFill's; choose objective 'fastfill', or leave it away")
 
     @property
     def name(self) -> str:
@@ -83,9 +90,14 @@ class Transformation(Trainable):
         start = self.old if self.side is None else f"{self.old} and {self.side.side} {self.side.dim}"
         # In a chain of updates the side-information is the first model's.
         beside = f" beside {self.side.old}" if self.side is not None and self.side.old != self.old else ""
-        return f"{self.objective} from {start}{beside} to {self.new}" + (
-            " on images" if self.source == "images" else ""
-        )
+        balance = "" if self.cross_entropy == 1 else f", cross-entropy × {self.cross_entropy:g}"
+        balance += "" if self.coordinates == "mean" else ", sum"
+        on = " on images" if self.source == "images" else ""
+        return f"{self.objective} from {start}{beside} to {self.new}{on}{balance}"
+
+    @property
+    def _balance(self) -> dict[str, Any]:
+        return {"cross_entropy": self.cross_entropy, "coordinates": self.coordinates}
 
     @property
     def parents(self) -> tuple[Trainable, ...]:
@@ -111,6 +123,7 @@ class Transformation(Trainable):
             "augmentation": augmentation(run),
             "views": knobs.views if is_stored else None,
             "precision": run.training.precision if is_stored else "float32",
+            **(self._balance if self.objective == "fastfill" else {}),
         }
 
     def work(self, run: Settings) -> float:
@@ -137,7 +150,9 @@ class Transformation(Trainable):
         beside = stored[2] if side else stored[0]
         views = fct.StoredViews(stored[0], beside, stored[1], self.images(run).labels)
         if self.objective == "fastfill":
-            return fct.fit_fastfill(parts, views, new_classifier=parents[1].parts["classifier"], **common)
+            return fct.fit_fastfill(
+                parts, views, new_classifier=parents[1].parts["classifier"], **self._balance, **common
+            )
         return fct.fit(parts, views, **common)
 
 

@@ -439,6 +439,9 @@ def orders_of_a_gallery() -> Found:
     for name in (orders.UNCERTAINTY, orders.ASCENDING, orders.IN_TURN):
         mixed = _mixed(name, Stated(FASTFILL, stated=tuple(stated)))
         yield name, orders.order_of(_given(), mixed, images.CLASS_INCREMENTAL)
+    stating = Stated(FASTFILL, stated=tuple(stated))
+    borrowed = spaces.Mixed(H_SPACE, NEW, orders.UNCERTAINTY, stating)
+    yield "another's", orders.order_of(_given(), borrowed, images.CLASS_INCREMENTAL)
     yield "descending", orders.descending(np.array([1.0, 3.0, 3.0, 2.0]))
     yield "in turn", orders.in_turn(np.array([0, 0, 1, 0, 2, 1]))
 

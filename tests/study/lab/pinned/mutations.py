@@ -70,17 +70,28 @@ MUTATIONS = [
             "noise * deviations[name] * drawn": "noise * drawn",
             'f"{seed} {name}"': 'f"{seed}"',
             "view.to(each.device)].float()": "0 * view.to(each.device)].float()",
+            "generator=generator) >= dropped": "generator=generator) >= dropped / 2",
         },
         ("noise", f"{_LAB}.images"): {
             '{"noise": run.noise}': '{"noise": 2 * run.noise}',
             "name: standardisation(each)[1]": "name: standardisation(each)[0]",
         },
+        ("projection", "compatlib.models.heads"): {
+            "found @ self.components.T": "found @ self.components.abs().T",
+        },
+        ("projection", f"{_METHODS}.side_information"): {
+            ".eigenvectors.flip(1)": ".eigenvectors",
+            "directions * largest.sign()": "directions * -largest.sign()",
+        },
+        ("projection", f"{_LAB}.trainables.sides"): {
+            "None if self.side == RAW else self.dim": "self.dim",
+        },
         ("heads", "compatlib.models.heads"): {
-            "(plain.float() - self.mean)": "plain.float()",
+            "(plain - self.mean)": "plain",
             "features[:, 0] if": "features[:, -1] if",
-            "features = features[self.encoder]": "features = next(iter(features.values())) + 1",
+            "features = features[encoder]": "features = next(iter(features.values())) + 1",
             'nonlinearity="relu"': 'nonlinearity="linear"',
-            "deviation > 0, deviation, 1.0": "deviation > 0, deviation + 1, 1.0",
+            "mean,\n        torch.where(deviation > 0, deviation, 1.0)": "mean,\n        1 + deviation",
         },
         ("heads", f"{_LAB}.images"): {
             "square - mean.square()": "square",
@@ -228,7 +239,9 @@ MUTATIONS = [
             "+ 0.5 * log_variance)": "+ log_variance)",
             "torch.exp(-log_variance)": "torch.exp(log_variance)",
             "enabled=False": "enabled=True",
-            "(new - embedding).square().mean(dim=1)": "(new - embedding).square().sum(dim=1)",
+            "else squares.mean(dim=1)": "else squares.sum(dim=1)",
+            "squares.sum(dim=1) if": "2 * squares.sum(dim=1) if",
+            "missed + cross_entropy * classified": "missed + classified",
             "self.uncertainty(embedding)[:, 0]": "self.uncertainty(embedding)[:, 0].abs()",
         },
         ("fastfill", f"{_LAB}.trainables.transformations"): {

@@ -5,9 +5,19 @@ from typing import Any
 from compatlib.study.lab import roles
 from compatlib.study.lab.images import CLOSED, OPEN_SET
 from compatlib.study.lab.trainables import METHODS, Base, Narrow, Side, Trainable, Transformation, Upgrade, Widths
+from compatlib.study.lab.trainables.sides import COMPONENTS, RAW
 from compatlib.study.lab.trainables.upgrades import extended
 from compatlib.study.lab.trainables.widths import APART, JOINT, SWITCHABLE, TRIED
-from tests.study.lab.pinned.drawn import fitted, on_features, pictures, run, untrained, weights
+from tests.study.lab.pinned.drawn import (
+    FEATURE_SIZE,
+    feature_set,
+    fitted,
+    on_features,
+    pictures,
+    run,
+    untrained,
+    weights,
+)
 from tests.study.lab.pinned.training import Found
 from tests.study.lab.pinned.values import pins, single, trained
 
@@ -51,6 +61,15 @@ def trained_heads() -> Found:
         yield from _of(what, **on_features())
 
 
+@pins("projection")
+def kept_features() -> Found:
+    own = run(**on_features())
+    for side in (Side(RAW, FEATURE_SIZE), Side(COMPONENTS, 4), Side(COMPONENTS, 4, "old_quarter")):
+        history, parts = fitted(own, side, 1)
+        yield f"{side.name}, history", len(history)
+        yield f"{side.name}, vectors", single(parts(feature_set("lite0").features))
+
+
 @pins("bct")
 def trained_bct() -> Found:
     yield from _all(Upgrade("BCT A"), Upgrade("BCT A", old=Base("old_narrow"), weight=3.0), Narrow(APART[1], 0.5))
@@ -75,6 +94,8 @@ def trained_alignments() -> Found:
 @pins("simclr")
 def trained_simclr() -> Found:
     yield from _all(Side("SimCLR", 6))
+    for part, value in _of(Side("SimCLR", 6), **on_features()):
+        yield f"on features, {part}", value
 
 
 @pins("autoencoder")
@@ -94,7 +115,8 @@ def trained_fct() -> Found:
 
 @pins("fastfill")
 def trained_fastfill() -> Found:
-    yield from _all(Transformation(objective="fastfill"))
+    balances = ({"cross_entropy": 0.1}, {"coordinates": "sum"})
+    yield from _all(*(Transformation(objective="fastfill", **each) for each in ({}, *balances)))
 
 
 @pins("slimmable")

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from compatlib import training
-from compatlib.data.augment import crop_and_flip, two_views, unchanged, view_with_noise
+from compatlib.data.augment import crop_and_flip, two_noisy_views, two_views, unchanged, view_with_noise
 from compatlib.data.by_encoder import ByEncoder
 from compatlib.data.images import FolderImages, batches
 from compatlib.methods import (
@@ -340,6 +340,7 @@ def rounded_networks() -> Found:
     yield "embeddings", As("rounded", embeddings)
 
 
+FEATURE_BATCH = feature_set("lite0").batch(torch.arange(6))[0]
 FEATURES = {"first": numbers(7, 12, 2, 5).half(), "second": 3 * numbers(8, 12, 2, 4).half() + 1}
 
 
@@ -363,6 +364,31 @@ def features_of_a_run() -> Found:
     for words, each in (("one", feature_set("lite0")), ("both", both)):
         found = lab_images.augment(own, each)(each.batch(torch.arange(6))[0], torch.Generator().manual_seed(4))
         yield words, single(found if words == "one" else torch.cat(list(found.values()), dim=1))
+
+
+@pins("noise")
+def noisy_pairs() -> Found:
+    options = {"deviation": torch.arange(5.0), "mean": torch.full((5,), 9.0), "noise": 0.5, "encoder": "first"}
+    for dropped in (0.0, 0.4):
+        pair = two_noisy_views(FEATURES["first"], torch.Generator().manual_seed(2), dropped=dropped, **options)
+        yield f"dropped {dropped}", single(torch.cat(pair))
+    own, knobs = run(**on_features()), run().knobs
+    yield "share", knobs.dropped
+    found = lab_images.two_views_of(own, feature_set("lite0"))(FEATURE_BATCH, torch.Generator().manual_seed(4))
+    yield "of a run", single(torch.cat(found))
+
+
+@pins("projection")
+def projections() -> Found:
+    features = feature_set("lite0")
+    mean, deviation = lab_images.standardisation(features)
+    raw, components = heads.Projection(mean, deviation), heads.Projection(mean, deviation, 3)
+    outcome = side_information.fit_components(components, features)
+    yield "raw", single(raw(features.features))
+    yield "components", single(components.components)
+    yield "coordinates", single(components(features.features))
+    yield "names", [*raw.state_dict(), *components.state_dict()]
+    yield "history", len(outcome.history)
 
 
 def _head(**options: Any) -> heads.FeatureHead:
@@ -498,9 +524,9 @@ def _types_seen(owner: Any, name: str, fit: Any) -> list[str]:
     """Under autocast: the type in which a loss gets its vectors, and that of a product of them there."""
     seen, own = [], getattr(owner, name)
 
-    def watched(vectors: Tensor, *others: Any) -> Tensor:
+    def watched(vectors: Tensor, *others: Any, **options: Any) -> Tensor:
         seen[:] = str(vectors.dtype), str((vectors @ vectors.T).dtype)
-        return own(vectors, *others)
+        return own(vectors, *others, **options)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(owner, name, watched)
@@ -723,7 +749,9 @@ def fit_fct() -> Found:
 @pins("fastfill")
 def missed() -> Found:
     rows = _linear(2, 4, 3)
-    for words, options in (("of its own accord", {}), ("not smoothed", {"label_smoothing": 0.0})):
+    balances = {"weighed": {"cross_entropy": 0.01}, "sum": {"coordinates": "sum"}, "alone": {"cross_entropy": 0.0}}
+    options_of = {"of its own accord": {}, "not smoothed": {"label_smoothing": 0.0}} | balances
+    for words, options in options_of.items():
 
         def loss(embedding: Tensor, variance: Tensor, new: Tensor, options: dict = options) -> Tensor:
             return fct.fastfill_loss(embedding, variance, new, LABELS, rows, **options)
