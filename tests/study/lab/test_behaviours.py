@@ -61,7 +61,7 @@ def test_every_behaviour_is_stood_on_by_some_case():
         for case in chapter.cases(run, run.seeds[0]):
             found |= set(case.behaviours(run))
     of_no_row = {"gallery"}  # what a user runs: of it only seconds are measured
-    of_no_row |= {"heads", "noise"}  # of a profile on features, which tests do not have
+    of_no_row |= {"heads", "noise", "projection"}  # of a profile on features, which tests do not have
     assert found - of_no_row == set(BEHAVIOURS) - of_no_row
 
 

@@ -22,6 +22,7 @@ from compatlib.study.lab.make import behaviours_of, key, key_content, tasks, wit
 from compatlib.study.lab.trainables import METHODS, Base, Narrow, Side, Trainable, Transformation, Upgrade, Widths, base
 from compatlib.study.lab.trainables.base import differing
 from compatlib.study.lab.trainables.transformations import TransformationKnobs
+from compatlib.study.lab.trainables.widths import PROJECTED_TRIPLET
 from compatlib.study.publishing.chapters import CHAPTERS
 from compatlib.study.settings import Network, Settings, Training, settings
 
@@ -135,7 +136,7 @@ def knob_users() -> dict[str, set[str]]:
     users = {
         "rate_cross_entropy": crossed,
         "rate_evidential": evidential,
-        "rate_triplet": {"Asymmetric-S"},
+        "rate_triplet": {"Asymmetric-S", PROJECTED_TRIPLET},
         "rate_joint": {"joint"},
         "logit_scale": evidential,
         "kl_weight": evidential,

@@ -38,7 +38,7 @@ from compatlib.study.lab.trainables.base import DEFAULTS, differing
 from compatlib.study.lab.trainables.sides import KINDS
 from compatlib.study.lab.trainables.transformations import TransformationKnobs
 from compatlib.study.lab.trainables.upgrades import extended
-from compatlib.study.lab.trainables.widths import APART, ONE_TO_ONE, SWITCHABLE, WidthKnobs
+from compatlib.study.lab.trainables.widths import APART, ONE_TO_ONE, PROJECTED_TRIPLET, SWITCHABLE, TRIED, WidthKnobs
 from compatlib.study.settings import Settings, settings
 from compatlib.training import Cost, Fit, initialised
 
@@ -484,12 +484,12 @@ def test_a_training_of_all_widths_is_what_its_name_says(run, told, method):
     knobs = {"rate_cross_entropy": 0.11, "rate_evidential": 0.12, "rate_triplet": 0.13, "rate_joint": 0.14}
     knobs |= {"logit_scale": 4.0, "kl_weight": 0.01, "clip_norm": 7.0}
     call = told_of(told, run.model_copy(update={"knobs": run.knobs.model_copy(update=knobs)}), Widths(method))
-    rates = {"joint": 0.14, "Asymmetric-S": 0.13}
+    rates = {"joint": 0.14, "Asymmetric-S": 0.13, PROJECTED_TRIPLET: 0.13}
     rate = rates.get(method, 0.12 if "SFSC" in method or "uncertainty" in method else 0.11)
     assert call.options["recipe"] == run.training.model_copy(update={"learning_rate": rate, "clip_norm": 7.0}).recipe()
     assert call.fit == ("sfsc.fit_joint" if method == "joint" else "sfsc.fit")
     if method != "joint":
-        assert (call.options["loss"], call.options["projection"]) == SWITCHABLE[method]
+        assert (call.options["loss"], call.options["projection"]) == (SWITCHABLE | TRIED)[method]
         evidential = {name: call.options[name] for name in ("logit_scale", "kl_weight") if name in call.options}
         assert evidential == ({"logit_scale": 4.0, "kl_weight": 0.01} if rate == 0.12 else {})
 
