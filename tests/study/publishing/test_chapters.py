@@ -27,8 +27,8 @@ WRITTEN = {
     old_classifier: ("query_model", "gallery_model"),
 }
 FREE = ("profile", "dataset", "chapter", "subset", "metric")
-# The grid over the recipe has not been measured yet.
-ALL = pytest.mark.parametrize("name", [name for name in CHAPTERS if name != "recipe"])
+# SFSC's conditions have not been measured yet.
+ALL = pytest.mark.parametrize("name", [name for name in CHAPTERS if name not in ("recipe", "conditions")])
 
 
 def published_plan(name: str):
@@ -46,7 +46,7 @@ def test_chapters_are_known_by_their_names():
         *("bct", "bct_tuning"),
         *("fct", "fct_tuning", "fct_trials"),
         *("sfsc", "sfsc_tuning", "sfsc_trials"),
-        "recipe",
+        *("recipe", "conditions"),
     }
     for name, chapter in CHAPTERS.items():
         assert chapter_of(name) is chapter
