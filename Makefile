@@ -30,7 +30,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # What a terminal cannot write is escaped there.
 export PYTHONIOENCODING := :backslashreplace
 
-.PHONY: help book page status test lint notebooks rows data verify pin bench publish clean distclean env FORCE
+.PHONY: help book page status test lint notebooks rows data fixture verify pin bench publish clean distclean env FORCE
 
 help:
 	@echo "make book       execute every notebook and build the HTML"
@@ -43,6 +43,7 @@ help:
 	@echo "make notebooks  execute the notebooks on profile smoke and store their outputs, the README's table too: NAME=problem"
 	@echo "make rows       measure a chapter seed by seed and publish its rows: NAME=problem PROFILE=study SEEDS=0,1,2"
 	@echo "make data       embed images once by encoders that nobody trains: NAME=cifar100_lite ENCODERS=lite0,lite2 (all)"
+	@echo "make fixture    make the features that the project carries, out of those of make data NAME=omniglot_lite"
 	@echo "make pin        pin a behaviour's values after its number was raised: NAME=bct"
 	@echo "make verify     measure published rows again from the published models: NAME=bct SEED=0, ALL=1 all, TRAIN=1 one model anew"
 	@echo "make bench      measure against the bounds: NAME=evaluation for one: data, evaluation, gallery, sfsc, training"
@@ -130,6 +131,9 @@ rows: $(ENVIRONMENT)
 
 data: $(ENVIRONMENT)
 	@$(RUN) -m compatlib.study.lab.features '$(NAME)' --encoders '$(ENCODERS)'
+
+fixture: $(ENVIRONMENT)
+	@$(RUN) -m compatlib.study.lab.fixtures
 
 pin: $(ENVIRONMENT)
 	@$(RUN) -m tests.study.lab.pinned '$(NAME)'
