@@ -6,6 +6,8 @@ PROFILE = laptop
 DATASET =
 SEEDS =
 NAME =
+MODELS =
+PROCESSES =
 ENCODERS =
 CORES =
 EXECUTOR =
@@ -30,7 +32,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # What a terminal cannot write is escaped there.
 export PYTHONIOENCODING := :backslashreplace
 
-.PHONY: help book page status test lint notebooks rows data fixture verify pin bench publish clean distclean env FORCE
+.PHONY: help book page status test lint notebooks rows models data fixture verify pin bench publish clean distclean env FORCE
 
 help:
 	@echo "make book       execute every notebook and build the HTML"
@@ -42,6 +44,7 @@ help:
 	@echo "make lint       ruff alone"
 	@echo "make notebooks  execute the notebooks on profile smoke and store their outputs, the README's table too: NAME=problem"
 	@echo "make rows       measure a chapter seed by seed and publish its rows: NAME=problem PROFILE=study SEEDS=0,1,2"
+	@echo "make models     train models of a chapter without measuring: NAME=sfsc PROFILE=large SEEDS=0 MODELS='BCT-S;SFSC' PROCESSES=4"
 	@echo "make data       embed images once by encoders that nobody trains: NAME=cifar100_lite ENCODERS=lite0,lite2 (all)"
 	@echo "make fixture    make the features that the project carries, out of those of make data NAME=omniglot_lite"
 	@echo "make pin        pin a behaviour's values after its number was raised: NAME=bct"
@@ -128,6 +131,11 @@ rows: PROFILE = study
 rows: $(ENVIRONMENT)
 	@$(RUN) -m compatlib.study.publishing.measure '$(NAME)' $(PARAMETERS)
 	@$(RUN) -m compatlib.study.publishing.readme
+
+models: PROFILE = study
+models: $(ENVIRONMENT)
+	@$(RUN) -m compatlib.study.publishing.train '$(NAME)' $(PARAMETERS) --models '$(MODELS)' \
+	  $(if $(PROCESSES),--processes '$(PROCESSES)')
 
 data: $(ENVIRONMENT)
 	@$(RUN) -m compatlib.study.lab.features '$(NAME)' --encoders '$(ENCODERS)'

@@ -3,6 +3,7 @@
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -190,6 +191,16 @@ def test_rows_are_those_of_the_study_unless_told_otherwise(repository, words, pr
     command = ["make", "--dry-run", "rows", "RUN=python", "NAME=problem", *words]
     told = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout
     assert f"compatlib.study.publishing.measure 'problem' --profile '{profile}'" in told
+
+
+def test_some_models_of_a_chapter_are_trained_side_by_side(repository):
+    values = ["NAME=sfsc", "PROFILE=large", "SEEDS=0", "MODELS=new, BCT A against old;SFSC", "PROCESSES=4"]
+    command = ["make", "--dry-run", "models", "RUN=python", *values]
+    told = subprocess.run(command, cwd=repository, check=True, capture_output=True, text=True).stdout
+    words = shlex.split(told)
+    assert words[words.index("compatlib.study.publishing.train") + 1] == "sfsc"
+    options = {"--profile": "large", "--seeds": "0", "--models": "new, BCT A against old;SFSC", "--processes": "4"}
+    assert {name: words[words.index(name) + 1] for name in options} == options
 
 
 def test_make_takes_its_values_from_the_command_line_alone(repository):

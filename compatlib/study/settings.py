@@ -96,10 +96,29 @@ class TableKnobs(Knobs):
         return tables
 
 
+class MethodKnobs(TableKnobs):
+    """Parameters of a chapter that may measure some of its methods only, where all would take too long.
+
+    all_methods: their names. methods: those that are measured, in any order; all where it is empty.
+    """
+
+    all_methods: ClassVar[tuple[str, ...]] = ()
+    methods: tuple[str, ...] = ()
+
+    @field_validator("methods")
+    @classmethod
+    def _known_methods(cls, methods: tuple[str, ...]) -> tuple[str, ...]:
+        unknown = [name for name in methods if name not in cls.all_methods]
+        if unknown:
+            raise ValueError(f"unknown method {unknown}; choose from {'; '.join(cls.all_methods)}")
+        return methods
+
+
 class Settings(_Strict):
     """Everything a run depends on: profile, data set, seeds, sizes, network and recipe.
 
     A `validation` run trains on nine tenths of the training images and tests on the held-out tenth: for tuning.
+    published_seeds: those whose models a reader gets with the rows; None for all. No result depends on it.
     """
 
     profile: str
@@ -114,6 +133,7 @@ class Settings(_Strict):
     small_network: Network
     training: Training
     validation: bool = False
+    published_seeds: tuple[int, ...] | None = None
     knobs: SerializeAsAny[Knobs] = Field(default_factory=Knobs)  # a chapter's own are written out too
 
     @field_validator("seeds", "sweep_seeds")
@@ -130,6 +150,11 @@ def tables(run: Settings) -> tuple[str, ...]:
     chosen = tuple(name.strip() for name in run.knobs.tables.split(",") if name.strip())
     chosen = chosen or run.knobs.tables_of.get(run.profile, names)
     return tuple(name for name in names if name == names[0] or name in chosen)
+
+
+def methods(run: Settings) -> tuple[str, ...]:
+    """The methods that a run of a chapter with `MethodKnobs` measures, in the chapter's order."""
+    return tuple(name for name in run.knobs.all_methods if not run.knobs.methods or name in run.knobs.methods)
 
 
 def changed(run: Settings, changes: Mapping[str, Any]) -> Settings:

@@ -1,7 +1,7 @@
 """A chapter is its cases; what is measured of them, for every chapter alike."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Chapter:
 class Measured:
     """Rows of all seeds, the artifacts that they stand on by "name, seed s", digests of the images, the first seed.
 
-    to_publish: those that a reader gets. base_models: those of roles alone, trained apart.
+    to_publish: those that a reader gets, of the run's published seeds. base_models: of roles alone, trained apart.
     """
 
     rows: rows.Rows
@@ -70,7 +70,7 @@ def measure(chapter: Chapter, run: Settings) -> Measured:
     run = chapter.prepared(run)
     plans = {seed: list(chapter.cases(run, seed)) for seed in run.seeds}
     train_all(tasks(run, plans))
-    frames, sidecar, by_class, found, first = [], {}, {}, {}, None
+    frames, sidecar, by_class, found, to_publish, first = [], {}, {}, {}, {}, None
     for number, cases in plans.items():
         begun, seed = time.monotonic(), Seed(run, number, chapter.name)
         records = [list(seed.rows([case])) for case in cases]
@@ -80,11 +80,13 @@ def measure(chapter: Chapter, run: Settings) -> Measured:
         about = sidecars.description(run, number, cases, records, made, time.monotonic() - begun)
         sidecar[group] = about
         found |= {f"{name}, seed {number}": each for name, each in made.items()}
+        if chapter.is_published and (run.published_seeds is None or number in run.published_seeds):
+            to_publish |= {f"{name}, seed {number}": each for name, (what, each) in made.items() if what.is_published}
         first = first or seed
     return Measured(
         rows.Rows(rows.table(frames), sidecar, by_class),
         {name: artifact for name, (_, artifact) in found.items()},
-        {name: each for name, (what, each) in found.items() if what.is_published and chapter.is_published},
+        to_publish,
         {name: each for name, (what, each) in found.items() if isinstance(what, Base)},
         data_digests(run),
         first,
@@ -101,20 +103,34 @@ def scores_by_class(records: Iterable[dict[str, Any]]) -> dict[str, ClassScores]
     return found
 
 
-def tasks(run: Settings, plans: Mapping[int, Sequence[Case]]) -> list[Task]:
-    """What is to be trained for these cases by seed, each model once, whichever cases share it."""
+def tasks(run: Settings, plans: Mapping[int, Sequence[Case]], models: Collection[str] = ()) -> list[Task]:
+    """What is to be trained for these cases by seed, each model once, whichever cases share it.
+
+    Args:
+        run: the run's settings.
+        plans: the cases by seed.
+        models: names, without a seed; these and what they are made from. All where it is empty.
+
+    Raises:
+        ValueError: an unknown name; the valid ones are named.
+    """
     found: dict[str, Task] = {}
+    needed: dict[str, set[str]] = {}  # by the name of a model: keys
     for seed, cases in plans.items():
         for case in cases:
             own, words = case.run(run), changes_in_words(case.changes)
-            for task, what in zip(
-                make.tasks(own, seed, case.trainables), make.with_ancestors(case.trainables), strict=True
-            ):
-                key = make.key(own, what, seed)
+            whats = make.with_ancestors(case.trainables)
+            keys = {what: make.key(own, what, seed) for what in whats}
+            for task, what in zip(make.tasks(own, seed, case.trainables), whats, strict=True):
+                key = keys[what]
                 is_own = not words or key == make.key(run, what, seed)
-                name = task.name if is_own else f"{task.name}{words}"
-                found.setdefault(key, Task(name, task.train, task.work, task.stage))
-    return list(found.values())
+                added = "" if is_own else words
+                found.setdefault(key, Task(f"{task.name}{added}", task.train, task.work, task.stage))
+                needed.setdefault(f"{what.name}{added}", set()).update(map(keys.get, make.with_ancestors([what])))
+    if unknown := sorted(set(models) - set(needed)):
+        raise ValueError(f"unknown model {unknown}; choose from {'; '.join(needed)}")
+    wanted = set().union(*(needed[name] for name in models or needed))
+    return [task for key, task in found.items() if key in wanted]
 
 
 def artifacts(seed: Seed, cases: Iterable[Case]) -> dict[str, tuple[Trainable, Artifact]]:

@@ -1,6 +1,7 @@
 """Claims and their verdicts: what a paper states, the rows that speak of it, and what they say."""
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -145,11 +146,15 @@ def pool(chapter: str, profile: str, dataset: str) -> Rows:
 
 
 def judge_published() -> list[Judged]:
-    """Verdicts on all claims from the published rows, one for every profile and data set that a chapter has rows of."""
+    """Verdicts on all claims from the published rows, one for every profile and data set that a chapter has rows of.
+
+    A single seed decides no claim: a run of one is left out.
+    """
     judged, published = [], {}
     for chapter in dict.fromkeys(claim.chapter for claim in load()):
         pools = []
-        for run in sorted({group.rpartition("/")[0] for group in read(chapter).sidecar}):
+        seeds = Counter(group.rpartition("/")[0] for group in read(chapter).sidecar)
+        for run in sorted(run for run, count in seeds.items() if count > 1):
             published[run] = published.get(run) or _published(*run.split("/"))
             pools.append(_pooled(chapter, published[run]))
         for claim in load(chapter):

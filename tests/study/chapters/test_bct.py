@@ -115,7 +115,9 @@ def test_a_profile_measures_its_tables(profile):
         planned, swept = list(cases(run, seed)), seed in run.sweep_seeds
         columns = [case.columns for case in planned]
         methods = {each["method"] for each in columns if each["split"] == CLASS_INCREMENTAL and "x" not in each}
-        assert methods == {*(METHODS if swept else CLAIMED), "chance"}
+        chosen = {*(METHODS if swept else CLAIMED)}.intersection(run.knobs.methods or METHODS)
+        assert methods == chosen | {"chance"}
+        assert any(each["split"] == SAMPLE_INCREMENTAL for each in columns) == ("BCT C" in chosen)
         assert any("variant" in each for each in columns) == (swept and "B2" in wanted)
         assert any(each["split"] == GENERATIONS for each in columns) == (swept and "B3" in wanted)
         assert any("x" in each for each in columns) == (swept and "B4" in wanted)
@@ -133,6 +135,16 @@ def test_a_page_names_its_tables_and_always_has_the_first(tiny_run, measured, gi
     whole = {case["case"] for case in measured.rows.sidecar["smoke/digits/0"]["cases"]}
     assert found <= whole
     assert (found == whole) == (wanted == TABLES)
+
+
+def test_a_run_may_measure_some_methods_alone(tiny_run):
+    found = [case.columns for case in cases(tiny_run(Knobs, tables="B1", methods=["BCT A", "independent"]), 0)]
+    assert {each["method"] for each in found} == {"independent", "BCT A", "chance"}
+    assert {each["split"] for each in found} == {CLASS_INCREMENTAL}
+    both = [case.columns for case in cases(tiny_run(Knobs, tables="B1", methods=["BCT C", "independent"]), 0)]
+    assert {each["split"] for each in both} == {CLASS_INCREMENTAL, SAMPLE_INCREMENTAL}
+    with pytest.raises(ValueError, match=r"unknown method \['BCT Z'\]; choose from independent; L2;.*; BCT C"):
+        tiny_run(Knobs, methods=["BCT A", "BCT Z"])
 
 
 def test_the_chain_of_made_rows_is_measured_where_it_does_not_collapse():

@@ -116,9 +116,9 @@ def test_a_profile_measures_its_tables(profile):
     run = settings({"profile": profile}, Knobs)
     assert tables(run) == TABLES_OF.get(profile, TABLES)
     planned = [case.columns for case in cases(run, run.sweep_seeds[0])]
-    assert any(each["split"] == GENERATIONS for each in planned) == (profile != "study")
-    assert any(each.get("variant") == "softmax to cosine" for each in planned) == (profile != "study")
-    assert any(each.get("gallery_model") == "mixed" for each in planned)
+    assert any(each["split"] == GENERATIONS for each in planned) == (profile == "laptop")
+    assert any(each.get("variant") == "softmax to cosine" for each in planned) == (profile == "laptop")
+    assert any(each.get("gallery_model") == "mixed" for each in planned) == (profile != "large")
 
 
 def test_side_information_of_other_kinds_and_of_other_sizes_may_be_asked_for_apart(tiny_run):

@@ -89,6 +89,22 @@ def test_a_page_names_its_tables_and_always_has_the_first(tiny_run, given, table
     assert set(wanted(run, 7)) == {(CLOSED, method) for method in OF_TABLE["S1"][1]}  # a seed without sweeps
 
 
+@pytest.mark.parametrize("given", [["SFSC", "BCT-S"], ["joint"]])
+def test_a_run_may_measure_some_methods_alone(tiny_run, given):
+    run = tiny_run(Knobs, tables="S1,open", methods=given)
+    expected = {(split, method) for split, methods in map(OF_TABLE.get, ("S1", "open")) for method in methods}
+    assert set(wanted(run, 0)) == {(split, method) for split, method in expected if method in given}
+    planned = list(cases(run, 0))
+    assert {case.columns["method"] for case in planned} == {*given, "chance"}
+    assert {task.name.split(",")[0] for task in tasks(run, {0: planned})} == set(given)
+
+
+def test_the_large_profile_measures_its_headline_alone():
+    run = settings({"profile": "large"}, Knobs)
+    assert wanted(run, 2) == [(CLOSED, "BCT-S"), (CLOSED, "SFSC")]
+    assert len(wanted(settings({"profile": "large", "methods": [*METHODS], "tables": "open"}, Knobs), 2)) == 10
+
+
 def test_a_table_that_is_not_asked_for_is_not_trained(tiny_run):
     run = tiny_run(Knobs, tables="open")
     stages = {task.name: task.stage for task in tasks(run, {0: list(cases(run, 0))})}
@@ -105,6 +121,7 @@ def test_a_table_that_is_not_asked_for_is_not_trained(tiny_run):
         ({"widths": [0.5, 0.25, 1.0]}, "widths must be two or more ascending shares"),
         ({"widths": [0.25, 0.5]}, "the last of them 1"),
         ({"logit_scale": 0}, "'logit_scale' = 0"),
+        ({"methods": ["SFSC", "S"]}, r"unknown method \['S'\]; choose from independent; one-to-one BCT;"),
         ({"distance": "manhattan"}, "'distance' = 'manhattan'"),
     ],
 )

@@ -133,6 +133,31 @@ def test_what_a_reader_gets_are_models_and_no_transformations_and_nothing_of_a_t
     assert measure(GRID, one).to_publish == {}
 
 
+@pytest.mark.parametrize(("seeds", "given"), [((), set()), ((1, 7), {1}), (None, {0, 1})])
+def test_a_reader_gets_the_models_of_the_published_seeds(run, kept, measured, seeds, given):
+    found = measure(CHAPTER, run.model_copy(update={"published_seeds": seeds}))
+    assert found.artifacts.keys() == measured.artifacts.keys()
+    assert set(found.to_publish) == {name for name in found.artifacts if int(name[-1]) in given}
+
+
+def test_some_of_the_models_are_trained_with_what_they_are_made_from(run):
+    plans = {0: [*cases(run, 0), *changed_cases(run, 0)], 1: list(cases(run, 1))}
+
+    def names(*models: str) -> list[str]:
+        return [task.name for task in tasks(run, plans, models)]
+
+    assert len(names()) == 7
+    assert names("new", "old") == ["old, seed 0", "new, seed 0", "old, seed 1"]
+    assert names("new, BCT A against old") == [
+        f"{name}, seed {seed}" for seed in (0, 1) for name in ("old", "new, BCT A against old")
+    ]
+    assert names("fct from old to new, views 1") == [
+        *("old, seed 0", "new, seed 0", "fct from old to new, seed 0, views 1"),
+    ]
+    with pytest.raises(ValueError, match=r"unknown model \['fct', 'news'\]; choose from old; new, BCT A against old;"):
+        names("old", "news", "fct")
+
+
 def test_nothing_is_trained_again(run, kept, measured, monkeypatch):
     again = measure(CHAPTER, run)
     assert {name: each.key for name, each in again.artifacts.items()} == {

@@ -101,7 +101,8 @@ def test_every_committed_claim_has_a_verdict_wherever_its_chapter_has_rows(judge
     """A mistyped cell would show as "not measured" for ever."""
     expected = Counter()
     for each in load():
-        runs = {group.rpartition("/")[0] for group in row_files.read(each.chapter).sidecar}
+        seeds = Counter(group.rpartition("/")[0] for group in row_files.read(each.chapter).sidecar)
+        runs = [run for run, count in seeds.items() if count > 1]
         expected |= Counter({(each.id, *run.split("/")): 1 for run in runs or {"/"}})
     assert Counter((each.claim.id, each.profile, each.dataset) for each in judged_of_published) == expected
     for each in judged_of_published:
@@ -123,6 +124,19 @@ def test_without_rows_no_claim_is_measured(tmp_path, monkeypatch):
 def chapters_order():
     order = list(dict.fromkeys(each.chapter for each in load()))
     return lambda each: order.index(each.chapter)
+
+
+def test_one_seed_decides_no_claim(tmp_path, monkeypatch):
+    """Of a profile of which a single seed was measured so far."""
+    own = row_files.read("problem").run("study", "cifar100")
+    for seed in (0, 1):
+        frame = own.frame[own.frame["seed"] == seed].assign(profile="large")
+        about = {f"large/cifar100/{seed}": own.sidecar[f"study/cifar100/{seed}"]}
+        row_files.publish("problem", rows.Rows(frame, about), tmp_path)
+        monkeypatch.setattr(row_files, "PUBLISHED", tmp_path)
+        judged = [each for each in claims.judge_published() if each.claim.chapter == "problem"]
+        assert {each.profile for each in judged} == ({"large"} if seed else {""})
+        assert len(judged) == len(load("problem"))
 
 
 def test_a_pool_is_of_a_chapter_that_there_is():

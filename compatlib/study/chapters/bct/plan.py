@@ -21,10 +21,11 @@ from compatlib.study.lab.measures import (
 )
 from compatlib.study.lab.spaces import ClassMeans, Labels, Of
 from compatlib.study.lab.trainables import Base, Trainable, upgraded
-from compatlib.study.settings import Settings, TableKnobs, tables
+from compatlib.study.settings import MethodKnobs, Settings, methods, tables
 
 TABLES = ("B1", "B2", "B3", "B4", "B5")  # B6 comes with B1, which is always measured
-TABLES_OF = {"study": ("B1", "B3")}  # where the page names none; the sweeps of `study` stand on `laptop`
+# Where the page names none; the sweeps of `study` stand on `laptop`.
+TABLES_OF = {"study": ("B1", "B3"), "large": ("B1",)}
 METHODS = (
     "independent",
     "L2",
@@ -39,6 +40,7 @@ METHODS = (
 FORMS = ("BCT A", "BCT B", "BCT C")
 # Methods that a claim speaks of are trained for every seed, the others for the sweeps' seeds.
 CLAIMED = ("independent", "L2", "triplet, raw", "contrastive", *FORMS)
+ON_SAMPLES = ("independent", "BCT C")  # compared where half of the images are old, if a run measures both
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 CHAIN = {"generation 1": Base("old_quarter"), "generation 2": "old", "generation 3": "new"}
 # Form C makes rows out of the predecessor's embeddings. On drawn images it collapses, and out of zeros no row can be
@@ -46,11 +48,13 @@ CHAIN = {"generation 1": Base("old_quarter"), "generation 2": "old", "generation
 CHAINED = {"cifar100": ("independent", "BCT A", "BCT C")}
 
 
-class Knobs(TableKnobs):
-    """The page's own parameters: the distance, and the tables to measure, such as "B1,B3"; by default the profile's."""
+class Knobs(MethodKnobs):
+    """The page's own parameters: the distance, and the tables (such as "B1,B3") and methods of B1 to measure."""
 
+    chapter: ClassVar[str] = "bct"
     all_tables: ClassVar[tuple[str, ...]] = TABLES
     tables_of: ClassVar[dict[str, tuple[str, ...]]] = TABLES_OF
+    all_methods: ClassVar[tuple[str, ...]] = METHODS
     distance: Literal["cosine", "euclidean"] = "cosine"
 
 
@@ -58,11 +62,11 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
     """Claims for every seed, sweeps for the sweeps' seeds."""
     is_swept, wanted = seed in run.sweep_seeds, tables(run)
     old = Base("old")
-    for method in METHODS:
+    for method in methods(run):
         if is_swept or method in CLAIMED:
             yield from upgrade_cases(run, method, old, upgraded(method))
             yield from diagnosis_cases(run, method, old, upgraded(method))
-    for method in ("independent", "BCT C"):
+    for method in ON_SAMPLES if set(ON_SAMPLES) <= set(methods(run)) else ():
         samples = Base("old_samples")
         yield from upgrade_cases(run, method, samples, upgraded(method, samples), split=SAMPLE_INCREMENTAL)
         yield from diagnosis_cases(run, method, samples, upgraded(method, samples), split=SAMPLE_INCREMENTAL)

@@ -22,6 +22,7 @@ from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED
 
 CROSS, SELF = pair("new", "old"), pair("new", "new")
 OLD, PARAGON = pair("old", "old", method="independent"), pair("new", "new", method="independent")
+MAKE_ROWS = ("BCT B", "BCT C")
 # Rows of a sweep carry the weight in `x`, all others have none.
 PLAIN = {"split": "class-incremental", "variant": "", "x_name": ""}
 FLIPS = {"negative flips (%)": level(**CROSS, metric="negative_flips")}
@@ -77,7 +78,7 @@ def classifier_table(measured: Rows) -> pd.DataFrame:
     """What the old classifier, as each form completes it, makes of old embeddings and of those trained through it."""
     lines = [
         ({"rows of": form, "embeddings of": words}, {"method": form, "query_model": query})
-        for form in FORMS
+        for form in present(FORMS, measured, **PLAIN)
         for query, words in (("old", "old"), ("new", f"new, {form}"))
     ]
     columns = {}
@@ -111,7 +112,8 @@ def rows_table(measured: Rows) -> pd.DataFrame:
     for first, second in ((real, real), (made, made), (real, made)):
         title = f"cosine, {first.split()[0]} and {second.split()[0]}"
         columns[title] = mean("{:+.2f}", **pair(first, second), metric="cosine")
-    return table(measured, each("form", {form: {"method": f"BCT {form}"} for form in "BC"}), columns, **PLAIN)
+    forms = {form.removeprefix("BCT "): {"method": form} for form in present(MAKE_ROWS, measured, **PLAIN)}
+    return table(measured, each("form", forms), columns, **PLAIN)
 
 
 def changes_table(measured: Rows) -> pd.DataFrame:

@@ -27,7 +27,8 @@ from compatlib.study.settings import Settings, TableKnobs, tables
 
 # "views" is F1's transformation fitted on images embedded anew at every step, for one seed; "sizes" are lines of F2.
 TABLES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6")
-TABLES_OF = {"study": ("F1", "views", "F2", "F5", "F6")}  # where the page names none; the others stand on `laptop`
+# Where the page names none; what `study` leaves out stands on `laptop`.
+TABLES_OF = {"study": ("F1", "views", "F2", "F5", "F6"), "large": ("F1",)}
 VIEWS_SEED = 0
 SIZES = (0.25, 0.5, 2.0)  # of side-information besides its own, in sizes of the new embedding
 CHAIN = ("old_quarter", "old", "new")

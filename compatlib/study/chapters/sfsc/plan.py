@@ -30,10 +30,11 @@ from compatlib.study.lab.trainables.widths import (
     SWITCHABLE,
     WidthKnobs,
 )
-from compatlib.study.settings import Settings, TableKnobs, tables
+from compatlib.study.settings import MethodKnobs, Settings, methods, tables
 
 # S1 is measured for every seed, the others for the sweeps' seeds; S3 to S5 are drawn from what these measure.
 TABLES = ("S1", "S2", "open")
+TABLES_OF = {"large": ("S1",)}  # where the page names none
 # Other readings of the projection: against the full model's gradient alone, or every tensor by itself.
 READINGS = ("SFSC, against the full model", "CE + projection, tensor by tensor", "SFSC, tensor by tensor")
 OF_TABLE = {
@@ -46,11 +47,13 @@ FULL = 1.0
 OWN_GALLERIES, FULL_GALLERY, MEAN = "own", "full", "mean over widths"
 
 
-class Knobs(TableKnobs, WidthKnobs):
-    """The page's own parameters: the tables to measure, such as "S1,open", the distance, and how is trained."""
+class Knobs(MethodKnobs, WidthKnobs):
+    """The page's own parameters: tables (such as "S1,open") and methods to measure, the distance, how is trained."""
 
     chapter: ClassVar[str] = "sfsc"
     all_tables: ClassVar[tuple[str, ...]] = TABLES
+    tables_of: ClassVar[dict[str, tuple[str, ...]]] = TABLES_OF
+    all_methods: ClassVar[tuple[str, ...]] = METHODS
     distance: Literal["cosine", "euclidean"] = "cosine"
 
 
@@ -69,9 +72,9 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
 
 
 def wanted(run: Settings, seed: int) -> list[tuple[str, str]]:
-    """(split, method) of the tables that a seed has a part in."""
-    own = [table for table in tables(run) if table == TABLES[0] or seed in run.sweep_seeds]
-    found = [(split, method) for table in own for split, methods in [OF_TABLE[table]] for method in methods]
+    """(split, method) of the tables that a seed has a part in, of the run's methods."""
+    own = [OF_TABLE[table] for table in tables(run) if table == TABLES[0] or seed in run.sweep_seeds]
+    found = [(split, method) for split, names in own for method in names if method in methods(run)]
     return sorted(found, key=lambda each: (list(SPLITS).index(each[0]), METHODS.index(each[1])))
 
 

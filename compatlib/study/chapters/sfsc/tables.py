@@ -104,9 +104,12 @@ def training_table(measured: Rows) -> pd.DataFrame:
     columns = {
         "operations an image, all widths (MFLOPs)": Column(flops, mean_as("{:,.2f}", 1e-6 * len(flops))),
         "trained in (wall clock)": Column((seconds,), mean_as(duration)),
-        "times independent": Column((seconds, {**seconds, "method": INDEPENDENT}), ratio_as("{:.1f}")),
     }
-    return table(measured, by("method", "method", methods_of(measured)), columns, **CLOSED)
+    methods = methods_of(measured)
+    if INDEPENDENT in methods:
+        apart = {**seconds, "method": INDEPENDENT}
+        columns["times independent"] = Column((seconds, apart), ratio_as("{:.1f}"))
+    return table(measured, by("method", "method", methods), columns, **CLOSED)
 
 
 def conflict_table(measured: Rows) -> pd.DataFrame:

@@ -80,9 +80,10 @@ def flops(backbone: torch.nn.Module, images: torch.Tensor) -> int:
     """Floating-point operations of one image's convolutions and linear maps, a product and its sum counted as two.
 
     Args:
-        backbone: in eval mode.
+        backbone: in eval mode, on any device: embedding may have left it on a GPU.
         images: (1, channels, height, width) uint8.
     """
+    images = images.to(next(backbone.parameters()).device)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         backbone(images)
     return counter.get_total_flops()

@@ -97,6 +97,13 @@ def test_the_old_classifier_is_shown_form_by_form(by_hand):
     assert of_rows.loc["B", "cosine, real and made"] == f"{alike:+.2f}"
 
 
+def test_forms_that_were_not_measured_have_no_line(by_hand):
+    some = Rows(by_hand.of(method=["independent", "BCT A"]), by_hand.sidecar)
+    assert set(tables.classifier_table(some)["rows of"]) == {"BCT A"}
+    assert tables.rows_table(some).empty
+    assert list(tables.rows_table(Rows(by_hand.of(method="BCT C"), by_hand.sidecar))["form"]) == ["C"]
+
+
 def test_every_change_has_its_line(by_hand):
     lines = tables.changes_table(by_hand).set_index("what changes")
     assert list(lines.index) == ["classes", "images of every class", *CHANGES]

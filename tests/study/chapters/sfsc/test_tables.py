@@ -73,6 +73,8 @@ def test_sizes_and_costs(by_hand):
     assert sizes.loc["1"].tolist() == ["80,000", "100", "20.00", "100"]
     line = tables.training_table(Rows(frame, {})).set_index("method").loc["joint"]
     assert line.tolist() == [f"{20 * (1 + 1 / 4 + 1 / 16):.2f}", "15.0 minutes", "1.5", 3]
+    alone = tables.training_table(Rows(frame[frame["method"] == "joint"], {})).set_index("method").loc["joint"]
+    assert alone.tolist() == [*line.tolist()[:2], 3]
 
 
 def test_conflicts_over_all_tensors_and_tensor_by_tensor(by_hand):

@@ -35,6 +35,7 @@ class Small(nn.Module):
         self.convolution, self.linear = nn.Conv2d(3, 5, 3, padding=1, bias=False), nn.Linear(5, 7, bias=False)
 
     def forward(self, images):
+        assert images.device == self.linear.weight.device
         return self.linear(self.convolution(images.float()).relu().mean(dim=(2, 3)))
 
 
@@ -42,6 +43,8 @@ class Small(nn.Module):
 def test_operations_are_two_a_product(side):
     images = torch.zeros(1, 3, side, side, dtype=torch.uint8)
     assert flops(Small().eval(), images) == 2 * (side * side * 5 * 3 * 3 * 3 + 5 * 7)
+    elsewhere = Small().eval().to("meta")  # as a GPU, on which embedding leaves a network
+    assert flops(elsewhere, images) == flops(Small().eval(), images)
 
 
 def test_sizes_are_those_of_the_stand_alone_model_of_a_width(trained):
