@@ -32,7 +32,7 @@ export JUPYTER_PREFER_ENV_PATH := 1
 # What a terminal cannot write is escaped there.
 export PYTHONIOENCODING := :backslashreplace
 
-.PHONY: help book page status test lint notebooks rows models data verify pin bench publish clean distclean env FORCE
+.PHONY: help book page status test lint notebooks rows models data fixture verify pin bench publish clean distclean env FORCE
 
 help:
 	@echo "make book       execute every notebook and build the HTML"
@@ -46,6 +46,7 @@ help:
 	@echo "make rows       measure a chapter seed by seed and publish its rows: NAME=problem PROFILE=study SEEDS=0,1,2"
 	@echo "make models     train models of a chapter without measuring: NAME=sfsc PROFILE=large SEEDS=0 MODELS='BCT-S;SFSC' PROCESSES=4"
 	@echo "make data       embed images once by encoders that nobody trains: NAME=cifar100_lite ENCODERS=lite0,lite2 (all)"
+	@echo "make fixture    make the features that the project carries, out of those of make data NAME=omniglot_lite"
 	@echo "make pin        pin a behaviour's values after its number was raised: NAME=bct"
 	@echo "make verify     measure published rows again from the published models: NAME=bct SEED=0, ALL=1 all, TRAIN=1 one model anew"
 	@echo "make bench      measure against the bounds: NAME=evaluation for one: data, evaluation, gallery, sfsc, training"
@@ -138,6 +139,9 @@ models: $(ENVIRONMENT)
 
 data: $(ENVIRONMENT)
 	@$(RUN) -m compatlib.study.lab.features '$(NAME)' --encoders '$(ENCODERS)'
+
+fixture: $(ENVIRONMENT)
+	@$(RUN) -m compatlib.study.lab.fixtures
 
 pin: $(ENVIRONMENT)
 	@$(RUN) -m tests.study.lab.pinned '$(NAME)'

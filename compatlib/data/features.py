@@ -1,7 +1,8 @@
 """Images embedded once by an encoder that nobody trains: a set of features behind the protocol of a set of images.
 
 `sources.load("cifar100_lite", "train", encoder="lite0")` reads them; nothing here embeds, `make data NAME=cifar100_lite`
-does. One file holds the training and the test images of an encoder, with a description beside it (`<file>.json`).
+does, and some the project carries (:mod:`compatlib.data.fixtures`). One file holds the training and the test images of
+an encoder, with a description beside it (`<file>.json`).
 """
 
 import hashlib
@@ -179,7 +180,7 @@ def read(name: str, split: str, encoder: str | None, root: Path) -> FeatureSet:
     try:
         if made is None:
             raise ValueError("the description beside it is missing or cannot be read")
-        return _part(np.load(path, mmap_mode="r", allow_pickle=False), made["identity"], name, split, encoder)
+        return part(np.load(path, mmap_mode="r", allow_pickle=False), made["identity"], name, split, encoder)
     except (OSError, LookupError, TypeError, ValueError, EOFError, SyntaxError) as error:
         raise ValueError(f"{path} is damaged ({error}); delete it, and {_how_to_make(name, encoder)}") from error
 
@@ -232,8 +233,19 @@ def described(file: Path, name: str, encoder: str) -> dict[str, Any] | None:
     return found
 
 
-def _part(stored: np.ndarray, identity: Mapping[str, Any], name: str, split: str, encoder: str) -> FeatureSet:
-    """A split: one lies behind the other, and within each the images class by class."""
+def part(stored: np.ndarray, identity: Mapping[str, Any], name: str, split: str, encoder: str) -> FeatureSet:
+    """A split of stored features: one lies behind the other, and within each the images class by class.
+
+    Args:
+        stored: float16 (M, views · d), of all splits.
+        identity: what they were made of, with `counts` (by split, images a class) and `class_names`.
+        name: in `SOURCES`.
+        split: `train` or `test`.
+        encoder: in `WEIGHTS`.
+
+    Raises:
+        ValueError: counts of another number of images than the data set has, or features of another shape.
+    """
     source, splits = SOURCES[name], list(SOURCES[name].digests)
     counts = torch.tensor([identity["counts"][each] for each in splits])
     labels = torch.arange(counts.shape[1]).repeat(len(splits)).repeat_interleave(counts.flatten())

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import check_integrity, download_url
 
-from compatlib.data import features, folders
+from compatlib.data import features, fixtures, folders
 from compatlib.data.features import FeatureSet
 from compatlib.data.image_folders import class_folders, is_passed_over
 from compatlib.data.images import FolderImages, Images, ImageSet
@@ -42,18 +42,23 @@ _DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, 
 
 def data_root() -> Path:
     """The folder of the data sets: `$COMPATLIB_DATA`, else `data/cache` of the repository or working folder."""
-    return folders.chosen("COMPATLIB_DATA", _cache())
+    return folders.chosen("COMPATLIB_DATA", _data() / "cache")
 
 
-def _cache() -> Path:
+def _data() -> Path:
     repository = Path(__file__).parents[2]
     root = repository if (repository / "pyproject.toml").exists() else Path.cwd()
-    return root / "data" / "cache"
+    return root / "data"
 
 
 def features_root() -> Path:
     """The folder of embedded images: `$COMPATLIB_FEATURES`, else `data/cache/features`."""
-    return folders.chosen("COMPATLIB_FEATURES", _cache() / "features")
+    return folders.chosen("COMPATLIB_FEATURES", _data() / "cache" / "features")
+
+
+def fixtures_root() -> Path:
+    """The folder of what the project carries: `data/fixtures` of the repository or working folder."""
+    return _data() / "fixtures"
 
 
 def image_names() -> tuple[str, ...]:
@@ -83,7 +88,8 @@ def load(
     - `cifar100`: (N, 3, 32, 32), 500 training and 100 test images a class; fetched where there is a network.
     - `omniglot_small`: 242 characters, 12 training and 8 test drawings each by different hands, (N, 1, 35, 35).
     - `cifar100_lite`, `omniglot_lite`: the images of `cifar100` and `omniglot_small` as an encoder sees them, a
-      `FeatureSet` (N, 2, 1280) of every image plain and mirrored, or (N, 1, 1280) where it is not mirrored.
+      `FeatureSet` (N, 2, 1280) of every image plain and mirrored, or (N, 1, 1280) where it is not mirrored. Those of
+      `omniglot_lite` by `lite0` and `lite2` come with the project (`data/fixtures`), and are read there.
     - any other name: `<root>/<name>/<split>/<class>/<image file>`, read when needed, (N, 3, size, size), as
       `FolderImages` says: the classes in numeric order, EXIF's rotation and transparency without effect.
 
@@ -93,7 +99,8 @@ def load(
         classes: keep the first so many classes (glyphs: draw so many).
         per_class: keep the first so many images of every class (glyphs: draw so many).
         size: side of the images that are read from a folder; the named sets have their own.
-        root: the folder of the data sets; by default `data_root()`, for features `features_root()`.
+        root: the folder of the data sets; by default `data_root()`, for features `features_root()`, or what the project
+            carries.
         encoder: of features alone, one of `features.WEIGHTS`.
 
     Raises:
@@ -106,7 +113,10 @@ def load(
     if split not in SPLITS:
         raise ValueError(f"unknown split {split!r}; choose one of {SPLITS}")
     if name in features.SOURCES:
-        read = features.read(name, split, encoder, Path(root) if root else features_root())
+        if root is None and fixtures.is_carried(name, encoder):
+            read = fixtures.read(name, split, encoder, fixtures_root())
+        else:
+            read = features.read(name, split, encoder, Path(root) if root else features_root())
         return _first(read, classes, per_class)
     if encoder is not None:
         raise ValueError(f"{name!r} holds images, which no encoder {encoder!r} has seen; leave `encoder` away")

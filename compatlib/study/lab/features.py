@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from compatlib.data import features, sources
+from compatlib.data import features, fixtures, sources
 from compatlib.data.images import ImageSet
 from compatlib.embedding import Report, embed, write_blocks
 from compatlib.files import alone
@@ -166,6 +166,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("interrupted; the same command goes on where it stopped", file=sys.stderr)
         return 130
     print(f"{chosen.name} is in {sources.features_root() / chosen.name}")
+    carried = ", ".join(fixtures.CARRIED.get(chosen.name, ()))
+    if carried:
+        print(f"what the project carries of it ({carried}) is still read from there; `make fixture` makes it anew")
     return 0
 
 

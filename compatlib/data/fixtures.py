@@ -1,0 +1,105 @@
+"""Features that the project carries: `omniglot_lite` by Lite0 and Lite2, for a machine that has nothing else.
+
+They are the features of `make data NAME=omniglot_lite` themselves, float16, bit for bit: two of three are 0, so that
+they are small without a loss once they are compressed column by column (`data/fixtures/<name>/<encoder>.npz`, 10 MB
+both together). A set by a carried encoder *is* the carried file, also where the same was embedded on this machine, for
+features differ between processors in their last bits: one set has one form, and a result of it one origin, which names
+the images, the weights and how they were embedded, as that of any features. `make fixture` makes the files.
+"""
+
+import hashlib
+import io
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from compatlib.data import features
+from compatlib.data.features import FeatureSet
+from compatlib.files import replacing
+
+# SHA-256 of the files, by data set and encoder.
+CARRIED = {
+    "omniglot_lite": {
+        "lite0": "0d900dde0a43e031296e6e8c36f6030e0473edcd776c1fe94aec8a1a57e8abf2",
+        "lite2": "891871e6c2b2efb54d19c6fc3af54b1f80fe78f8ac3979ac876d5c3131a700b6",
+    },
+}
+
+
+def is_carried(name: str, encoder: str | None) -> bool:
+    """Whether the project carries a data set's features by an encoder."""
+    return encoder in CARRIED.get(name, ())
+
+
+def place(name: str, encoder: str, root: Path) -> Path:
+    """The file of a data set's features by an encoder below the folder of fixtures: `<root>/<name>/<encoder>.npz`."""
+    return root / name / f"{encoder}.npz"
+
+
+def read(name: str, split: str, encoder: str, root: Path) -> FeatureSet:
+    """The features of a split; called through `sources.load`. They are decoded once a process, and all sets share them.
+
+    Args:
+        name: in `CARRIED`.
+        split: `train` or `test`.
+        encoder: of those that are carried.
+        root: the folder of the fixtures.
+
+    Raises:
+        FileNotFoundError: the file is not there, as in an installed package; the message says what to do.
+        ValueError: its SHA-256 is another one than `CARRIED` names, or it was made from other images, weights, size or
+            precision than `features` names.
+    """
+    stored, identity = _decoded(place(name, encoder, root), name, encoder, CARRIED[name][encoder])
+    return features.part(stored, identity, name, split, encoder)
+
+
+@cache
+def _decoded(path: Path, name: str, encoder: str, checksum: str) -> tuple[np.ndarray, Mapping[str, Any]]:
+    """All features of a file, float16 (M, views · d), read-only, and what they were made of."""
+    restored = f"`git checkout -- data/fixtures` in a checkout of the repository brings back {name} by {encoder}"
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} is not there: it belongs to the repository, and an installed package does not carry it. {restored}; "
+            f"elsewhere `python -m compatlib.study.lab.features {name} --encoders {encoder}` embeds the images, and "
+            "root=<folder of the features> reads them"
+        ) from error
+    found = hashlib.sha256(content).hexdigest()
+    if found != checksum:
+        raise ValueError(
+            f"{path} is damaged, or another file: its SHA-256 is {found} instead of {checksum}; {restored}"
+        )
+    with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
+        stored, identity = np.ascontiguousarray(arrays["columns"].T), json.loads(str(arrays["identity"]))
+    other = [part for part, value in features.made_of(name, encoder).items() if identity.get(part) != value]
+    if other:
+        raise ValueError(
+            f"{path} was made from other {', '.join(other)} than {name} by {encoder}; `make data NAME={name} "
+            f"ENCODERS={encoder}`, then `make fixture`, makes it anew"
+        )
+    stored.flags.writeable = False
+    return stored, identity
+
+
+def write(path: Path, stored: np.ndarray, identity: Mapping[str, Any]) -> str:
+    """Write a file that the project carries; returns its SHA-256.
+
+    The same features give the same bytes under the same version of zlib.
+
+    Args:
+        path: the file.
+        stored: float16 (M, views, d), or (M, views · d), of all splits.
+        identity: what they were made of, as the description beside a file of features tells it.
+    """
+    columns, described = stored.reshape(len(stored), -1).T, json.dumps(identity, sort_keys=True)
+    content = io.BytesIO()
+    np.savez_compressed(content, columns=np.ascontiguousarray(columns), identity=np.array(described))
+    with replacing(path) as temporary:
+        temporary.write_bytes(content.getvalue())
+    return hashlib.sha256(content.getvalue()).hexdigest()
