@@ -7,8 +7,7 @@ from IPython.display import Markdown
 
 from compatlib.evaluation.statistics import FEWEST_SEEDS, INCONCLUSIVE, NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED
 from compatlib.study.lab.figures.papers import made_from
-from compatlib.study.lab.figures.sources import NOT_YET, Source
-from compatlib.study.lab.figures.texts import seeds_in_words
+from compatlib.study.lab.figures.sources import NOT_YET, Source, description
 from compatlib.study.lab.rows import Rows
 from compatlib.study.publishing import claims
 from compatlib.study.publishing.chapters import chapter_of
@@ -34,14 +33,14 @@ def this_build(run: Settings, measured: Rows) -> Source:
 
 
 def verdicts(chapter: str, sources: Sequence[Source]) -> Markdown:
-    """A line for every source: how many of the chapter's different claims came out how.
+    """A line for every source: what it is, and how many of the chapter's different claims came out how.
 
     Claims whose differences are equal seed by seed count once. Fewer than three seeds decide no claim.
     """
     lines = []
     for source in sources:
         judged = [claims.judge(claim, source.rows) for claim in claims.load(chapter)]
-        lines.append(f"- **{source.words}** ({seeds_in_words(source.seeds)}): {_counted(judged, source.seeds)}")
+        lines.append(f"- **{source.words}** ({description(source)}): {_counted(judged, source.seeds)}")
     return Markdown("\n".join(lines) or NOT_YET)
 
 

@@ -43,7 +43,9 @@ def meeting(sources: Sequence[Source], metric: str = "map") -> Figure:
     for axis, source in zip(axes[0], sources, strict=True):
         widths = [f"{width:g}" for width in widths_of(source.rows)]
         for number, (words, (method, is_own)) in enumerate(MEETING.items()):
-            tests = [pair(width, width if is_own else f"{FULL:g}") for width in widths]
+            # At its full width an independent network would meet itself.
+            asked = widths[:-1] if method == INDEPENDENT and not is_own else widths
+            tests = [pair(width, width if is_own else f"{FULL:g}") for width in asked]
             try:
                 found = pd.concat([source.rows.of(**place, **test, method=method) for test in tests])
             except NoRowError:
@@ -52,7 +54,7 @@ def meeting(sources: Sequence[Source], metric: str = "map") -> Figure:
             found = found.assign(x=found["query_model"].astype(float))
             curve(axis, found, number, words, 100, markersize=8 - number, **look)
         axis.set_xticks([float(width) for width in widths], widths)
-        axis.set_ylim(bottom=0)
+        axis.set_ylim(0, 1.04 * axis.get_ylim()[1])
         axis.set(title=source.words, xlabel="width of the query's model")
     axes[0, 0].set_ylabel(f"{METRICS[metric]} (%)")
     return style.finished(figure, legend=2)

@@ -9,7 +9,7 @@ from compatlib.study.chapters.sfsc.plan import FULL
 from compatlib.study.chapters.sfsc.tables import ABLATION, CLOSED, ON_FULL, OWN, PLAIN, widths_of
 from compatlib.study.lab.figures import sources as by_sources
 from compatlib.study.lab.figures.cells import pair
-from compatlib.study.lab.figures.columns import Column, difference, level, mean
+from compatlib.study.lab.figures.columns import Column, difference, level
 from compatlib.study.lab.figures.sources import Entries, Finding, Source
 from compatlib.study.lab.figures.tables import by, each
 from compatlib.study.lab.figures.texts import effect
@@ -50,14 +50,6 @@ def conflict_table(sources: Iterable[Entries]) -> pd.DataFrame:
     """The share of pairs of widths whose gradients conflict, over a whole training, in percent."""
     lines = by("switchable network", "method", [name for name in SWITCHABLE if name in SHORT])
     return by_sources.by_source(lines, level(metric="conflicts"), sources, **PLAIN, **CLOSED, query_model="")
-
-
-def operations_table(sources: Iterable[Source]) -> pd.DataFrame:
-    """Millions of operations an image of every stand-alone sub-model."""
-    sources = list(sources)
-    lines = by("width", "query_model", _widths(sources))
-    column = mean("{:,.2f}", 1e-6, metric="flops")
-    return by_sources.by_source(lines, column, sources, **CLOSED, method=SFSC)
 
 
 def findings(sources: Sequence[Source]) -> Markdown:

@@ -130,12 +130,8 @@ def findings(wanted: Iterable[Finding], sources: Sequence[Source], **where: Any)
     return Markdown("\n".join(lines) or NOT_YET)
 
 
-def described(sources: Iterable[Source]) -> Markdown:
-    """A point for every source: data, what is trained, head, size of the full model, seeds; all from its rows."""
-    return Markdown("\n".join(f"- **{each.words}**: {_description(each)}" for each in sources) or NOT_YET)
-
-
-def _description(source: Source) -> str:
+def description(source: Source) -> str:
+    """Data, what is trained, head, size of the full model, epochs and seeds, all from the source's rows."""
     settings = next(iter(source.rows.sidecar.values()))["settings"]
     encoders, network = settings.get("encoders"), settings["network"]
     trained = f"heads on {encoders['new']}, which nothing trains" if encoders else "networks from scratch"
@@ -159,6 +155,9 @@ def shown(function: Callable[..., pd.DataFrame], sources: Iterable[Source], **op
 
 def drawn(function: Callable[..., Figure], sources: Iterable[Source], **options: Any) -> None:
     """Display a picture for every source, each under the source's name; in words where it has no such rows."""
+    sources = list(sources)
+    if not sources:
+        display(Markdown(NOT_YET))
     for source in sources:
         try:
             figure = function(source.rows, **options)
