@@ -38,7 +38,7 @@ def meeting(sources: Sequence[Source], metric: str = "map") -> Figure:
 
     Beside them what a device reaches without the server: a network of the width by itself, on a gallery of its own.
     """
-    figure, axes = style.panels(len(sources), (1.2 + 3.6 * len(sources), 4.4))
+    figure, axes = style.panels(len(sources), (1.2 + 3.1 * len(sources), 4.2))
     place = {**CLOSED, **PLAIN, "subset": "all", "metric": metric}
     for axis, source in zip(axes[0], sources, strict=True):
         widths = [f"{width:g}" for width in widths_of(source.rows)]
@@ -76,6 +76,7 @@ def effects(sources: Sequence[Source], first: str = SFSC, second: str = BCT_S) -
     figure = dots(panels, f"{first} − {second} (points)", height=0.7 * len(sources) + 1.9, sharex=True)
     for axis in figure.axes:
         axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
+        axis.margins(x=0.08, y=0.12)
     return figure
 
 
