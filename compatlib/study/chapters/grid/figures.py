@@ -1,12 +1,13 @@
 """Under which conditions SFSC's halves help: one panel for every axis of the grid `conditions`."""
 
-from collections.abc import Iterable
-from typing import NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from compatlib.evaluation.statistics import Paired
 from compatlib.models.resnet import HEADS
 from compatlib.study.chapters.grid.conditions import (
     CONFLICTING,
@@ -29,8 +30,7 @@ GALLERIES = {FULL_GALLERY: "on the full model's gallery", OWN_GALLERIES: "on the
 
 
 class Line(NamedTuple):
-    """Words of a line, and what picks both sides of the difference; x is picked on the first, and on the second too
-    where `is_paired`."""
+    """Words of a line, and what picks both sides of the difference; x picks the second's too where `is_paired`."""
 
     words: str
     first: Picks
@@ -90,36 +90,38 @@ def effects_by_condition(measured: Rows, metric: str = "map", gallery: str = FUL
 
 
 def _draw(axis: Axes, measured: Rows, line: Line, number: int, asked: Picks) -> list[float]:
-    """One line of differences by x; returns the places that have rows."""
+    """One line of differences by x; returns the places, none where a side of the difference was not measured."""
+    links = []
     try:
         places = sorted(measured.of(**asked, **line.first)["x"].unique())
+        for x in places:
+            second = {**line.second, "x": x} if line.is_paired else line.second
+            links.append(compared(measured, {**asked, **line.first, "x": x}, {**asked, **second}))
     except NoRowError:
         return []
-    links = []
-    for x in places:
-        second = {**line.second, "x": x} if line.is_paired else line.second
-        links.append(compared(measured, {**asked, **line.first, "x": x}, {**asked, **second}))
     _with_intervals(axis, places, links, number, line.words)
     return places
 
 
 def _draw_conflicts(axis: Axes, measured: Rows, metric: str) -> None:
     plain, projected = ({"variant": "axis=conflicts", "method": name} for name in CONFLICTING)
-    links = []
-    for gallery in GALLERIES:
+    links = {}
+    for place, gallery in enumerate(GALLERIES):
         asked = {**pair(MEAN, gallery), "subset": "all", "metric": metric}
         try:
-            links.append(compared(measured, {**asked, **projected}, {**asked, **plain}))
+            links[place] = compared(measured, {**asked, **projected}, {**asked, **plain})
         except NoRowError:
             continue
     if links:
-        _with_intervals(axis, range(len(links)), links, 2, None, linestyle="none")
+        _with_intervals(axis, links.keys(), list(links.values()), 2, None, linestyle="none")
         axis.set_xlim(-0.5, len(GALLERIES) - 0.5)
     axis.set_xticks(range(len(GALLERIES)), ["full gallery", "own galleries"])
     axis.set(title="projection", xlabel="under the triplet loss")
 
 
-def _with_intervals(axis: Axes, places: Iterable[float], links, number: int, label: str | None, **look) -> None:
+def _with_intervals(
+    axis: Axes, places: Iterable[float], links: Sequence[Paired], number: int, label: str | None, **look: Any
+) -> None:
     means = 100 * np.array([link.mean for link in links])
     ends = np.nan_to_num(100 * np.array([[link.mean - link.low, link.high - link.mean] for link in links]).T)
     axis.errorbar(list(places), means, yerr=ends, label=label, capsize=3, **style.look(number), **look)
