@@ -40,6 +40,10 @@ IS_CURRENT = "is_current"  # a column of rows that were compared with what this 
 _TEXTS = [name for name in CELL if name != "x"]
 
 
+class NoRowError(ValueError):
+    """No row is what was asked for: it was not measured, or not in this version."""
+
+
 @dataclass(frozen=True)
 class Rows:
     """A chapter's rows, and for every group of them, keyed "profile/dataset/seed", what it was made from.
@@ -55,7 +59,7 @@ class Rows:
         """The rows whose columns have these values (a list or tuple: one of them).
 
         Raises:
-            ValueError: an unknown column, or no such row.
+            ValueError: an unknown column; `NoRowError` where there is no such row.
         """
         unknown = set(wanted) - set(COLUMNS)
         if unknown:
@@ -65,7 +69,7 @@ class Rows:
             fits &= self.frame[name].isin(value if isinstance(value, list | tuple) else [value]).to_numpy()
         chosen = self.frame[fits]
         if chosen.empty:
-            raise ValueError(f"no row has {wanted}")
+            raise NoRowError(f"no row has {wanted}")
         return chosen
 
     def run(self, profile: str, dataset: str) -> "Rows":
@@ -161,12 +165,12 @@ class Rows:
         """Of each cell, `measured` over the seeds that all of them have: a sweep may be measured for some seeds only.
 
         Raises:
-            ValueError: as `by_seed`, or no seed has all cells.
+            ValueError: as `by_seed`; `NoRowError` where no seed has all cells.
         """
         found = [self._cell(**cell) for cell in cells]
         seeds = sorted(set.intersection(*(set(each["seed"]) for each in found)))
         if not seeds:
-            raise ValueError(f"no row has a seed that all of these cells have: {list(cells)}")
+            raise NoRowError(f"no row has a seed that all of these cells have: {list(cells)}")
         return [self._measured(each[each["seed"].isin(seeds)]) for each in found]
 
     def _class_scores(self, row: Mapping[str, Any]) -> ClassScores | None:

@@ -2,7 +2,7 @@
 
 import math
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,7 @@ from compatlib.study.lab import sidecars
 from compatlib.study.lab.artifacts import REPOSITORY
 from compatlib.study.lab.figures.tables import show
 from compatlib.study.lab.row_files import read
-from compatlib.study.lab.rows import COLUMNS, GROUP, IS_CURRENT, Rows
+from compatlib.study.lab.rows import COLUMNS, GROUP, IS_CURRENT, NoRowError, Rows
 from compatlib.study.publishing.chapters import CHAPTERS, chapter_of
 
 CLAIMS_FILE = REPOSITORY / "book" / "claims.yml"
@@ -128,10 +128,10 @@ def judge(claim: Claim, measured: Rows) -> Judged:
         cells = measured.together(*claim.cells(), *level)
         chance = {"chance_level": cells.pop()} if level else {}
         outcome = verdict(claim.kind, *cells, margin=claim.margin, **chance)
-    except ValueError as error:
-        if "no row has" not in str(error):
-            raise ValueError(f"claim {claim.id}: {error}") from error
+    except NoRowError:
         return Judged(claim, profile, dataset, None)
+    except ValueError as error:
+        raise ValueError(f"claim {claim.id}: {error}") from error
     return Judged(claim, profile, dataset, outcome, is_earlier)
 
 
@@ -178,7 +178,7 @@ def _require_pairable(claim: Claim, measured: Rows) -> None:
     for cell in claim.cells():
         for name, number in measured.behaviours(**cell).items():
             if found.setdefault(name, number) != number:
-                raise ValueError(f"no row has a partner of its own version: {name!r} differs between the cells")
+                raise NoRowError(f"no row has a partner of its own version: {name!r} differs between the cells")
 
 
 def table(judged: list[Judged]) -> pd.DataFrame:
@@ -211,21 +211,26 @@ def counted(judged: list[Judged]) -> pd.DataFrame:
     """
     lines = []
     for chapter in dict.fromkeys(each.claim.chapter for each in judged):
-        own = {_links(each.verdict): each.verdict for each in judged if each.claim.chapter == chapter and each.verdict}
-        decided = [each.outcome in (REPRODUCED, NOT_REPRODUCED) for each in own.values()]
-        stands = holm([each.p_value for each in own.values()]) if own else np.zeros(0, bool)
+        own = different([each for each in judged if each.claim.chapter == chapter])
+        decided = [each.outcome in (REPRODUCED, NOT_REPRODUCED) for each in own]
+        stands = holm([each.p_value for each in own]) if own else np.zeros(0, bool)
         lines.append(
             {
                 "chapter": chapter,
                 "claims": sum(each.claim.chapter == chapter for each in judged),
                 "different claims measured": len(own),
                 "decided": sum(decided),
-                "reproduced": sum(each.outcome == REPRODUCED for each in own.values()),
+                "reproduced": sum(each.outcome == REPRODUCED for each in own),
                 "by chance, at most": f"{0.025 * len(own):.1f}",
                 "after Holm": int((stands & np.array(decided, bool)).sum()),
             }
         )
     return pd.DataFrame(lines)
+
+
+def different(judged: Iterable[Judged]) -> list[Verdict]:
+    """The verdicts on what was measured, one of those whose differences are equal seed by seed."""
+    return list({_links(each.verdict): each.verdict for each in judged if each.verdict}.values())
 
 
 def _links(verdict: Verdict) -> tuple:

@@ -22,6 +22,9 @@ from compatlib.study.publishing.runs import ROOT, Run, page_names, page_parts
 # These are texts to every notebook, whatever they look like: "0" is a list of one seed.
 _TEXTS = ("profile", "dataset", "seeds")
 
+# What a page does not show of a cell, or shows folded.
+_HIDING = {"remove-cell", "remove-input", "hide-cell", "hide-input"}
+
 # How much of a failed cell's trace is told; all of it stands in the kept notebook.
 _TRACE_LINES = 15
 
@@ -86,6 +89,7 @@ def execute(notebook: Path, output: Path, parameters: Mapping[str, object], log:
         for name in ("input_path", "output_path"):
             executed.metadata["papermill"].pop(name)  # they tell of the machine's folders
         seconds = round(reporter.elapsed, 1)
+        _hide_as_parameters(executed)
         executed.metadata["compatlib"] = stamp | {"seconds": seconds, "finished": time.time()}
         _write(executed, output)
         reporter.say(f"100% | done in {reporting.duration_in_words(seconds)}")
@@ -175,6 +179,15 @@ def _explain(notebook: Path, log: Path, error: Exception) -> str:
 def _is_added(cell: nbformat.NotebookNode) -> bool:
     """Whether papermill added this cell: the parameters it was given, and marks around an error."""
     return bool({"injected-parameters", "papermill-error-cell-tag"} & set(cell.metadata.get("tags", [])))
+
+
+def _hide_as_parameters(executed: nbformat.NotebookNode) -> None:
+    """What papermill added is shown on the page as the cell of parameters is: folded, removed, or as it stands."""
+    tags = [set(cell.metadata.get("tags", [])) for cell in executed.cells]
+    hidden = next((own & _HIDING for own in tags if "parameters" in own), set())
+    for cell, own in zip(executed.cells, tags, strict=True):
+        if "injected-parameters" in own:
+            cell.metadata["tags"] = sorted(own | hidden)
 
 
 def _has_error(cell: nbformat.NotebookNode) -> bool:

@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
+from compatlib.evaluation.statistics import paired
 from compatlib.study.chapters.grid import conditions
+from compatlib.study.chapters.grid.figures import effects_by_condition
 from compatlib.study.chapters.grid.recipe import CHAPTER, CHOICES, cases, switchable_table, upgrade_table
 from compatlib.study.chapters.sfsc.plan import FULL_GALLERY, MEAN
 from compatlib.study.lab import sidecars
@@ -121,3 +123,68 @@ def test_explanations_are_asked_of_every_width(conditioned):
             asked.setdefault(place, set()).add(each.columns["query_model"])
     assert len(asked) == 2 * 20
     assert all(each == widths for each in asked.values())
+
+
+def conditions_rows(metric: str = "map") -> Rows:
+    """Of every cell of the grid, drawn scores of three seeds."""
+    run, generator, records = settings({"profile": "study"}, conditions.CHAPTER.knobs), np.random.default_rng(0), []
+    for each in conditions.cases(run, 0):
+        if each.columns.get("query_model") == MEAN:
+            for seed in range(3):
+                values = {"metric": metric, "subset": "all", "seed": seed, "value": generator.random()}
+                records.append(
+                    {"profile": "study", "dataset": "cifar100", "chapter": "conditions", **each.columns} | values
+                )
+    return Rows(table(records), {})
+
+
+def test_conditions_are_drawn_as_differences_of_two_methods():
+    rows = conditions_rows()
+    axes = effects_by_condition(rows).axes
+    frame = rows.frame[rows.frame["gallery_model"] == FULL_GALLERY]
+
+    def mean(method, variant, x=None):
+        own = frame[(frame["method"] == method) & (frame["variant"] == variant)]
+        return 100 * own[own["x"] == x if x else own["x"].isna()]["value"].mean()
+
+    def drawn(axis):
+        return {each.get_label(): each.lines[0] for each in axis.containers}
+
+    def expected(variant, xs, plain):
+        return [mean(conditions.UNCERTAIN, variant, x) - plain(variant, x) for x in xs]
+
+    room, divergence, fit, conflicts = axes
+    assert list(drawn(room)) == ["non-negative head", "signed head"]
+    for head, line in zip(("relu_pool", "linear_bn"), drawn(room).values(), strict=True):
+        xs = [float(dim) for dim in conditions.DIMS]
+        assert list(line.get_xdata()) == xs
+        values = expected(f"axis=room;head={head}", xs, lambda variant, x: mean("BCT-S", variant, x))
+        assert line.get_ydata() == pytest.approx(values)
+    for scale, line in zip((1, 4), drawn(divergence).values(), strict=True):
+        plain = mean("BCT-S", "axis=fit", 500.0)  # in which the divergence has no part
+        values = expected(f"axis=divergence;logit scale={scale}", conditions.DIVERGENCES, lambda *_, p=plain: p)
+        assert line.get_ydata() == pytest.approx(values)
+    (line,) = drawn(fit).values()
+    xs = [float(number) for number in conditions.IMAGES_A_CLASS]
+    assert line.get_ydata() == pytest.approx(expected("axis=fit", xs, lambda variant, x: mean("BCT-S", variant, x)))
+    plain, projected = (mean(method, "axis=conflicts") for method in conditions.CONFLICTING)
+    (points,) = (each.lines[0] for each in conflicts.containers)
+    assert points.get_ydata()[0] == pytest.approx(projected - plain)
+    assert len(points.get_ydata()) == 2  # on the full model's gallery, and on their own
+
+
+def test_an_axis_without_rows_has_an_empty_panel():
+    rows = conditions_rows()
+    frame = rows.frame[rows.frame["variant"] == "axis=conflicts"]
+    axes = effects_by_condition(Rows(frame, {})).axes
+    assert [len(axis.containers) for axis in axes] == [0, 0, 0, 1]
+
+
+def test_the_conditions_intervals_are_students_over_the_seeds():
+    rows = conditions_rows()
+    (container,) = effects_by_condition(rows).axes[2].containers
+    ends = container.lines[2][0].get_segments()
+    place = {"variant": "axis=fit", "gallery_model": FULL_GALLERY, "x": 500.0, "metric": "map"}
+    one, other = (rows.by_seed(method=method, **place) for method in (conditions.UNCERTAIN, "BCT-S"))
+    link = paired(one, other)
+    assert ends[-1][:, 1] == pytest.approx([100 * link.low, 100 * link.high])

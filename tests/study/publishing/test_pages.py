@@ -10,6 +10,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+from nbformat.v4 import new_code_cell, new_notebook
 
 from compatlib.study.publishing import pages
 from compatlib.study.publishing.pages import PageError, execute, page_metadata, parameter_names
@@ -246,3 +247,20 @@ def test_command_line_says_what_is_wrong(tmp_path, capsys, notebook):
 def test_damaged_or_foreign_file_is_no_page(tmp_path, content):
     (tmp_path / "page.ipynb").write_text(content)
     assert page_metadata(tmp_path / "page.ipynb") is None
+
+
+def test_added_parameters_are_hidden_as_those_of_the_notebook_are(tmp_path, notebook):
+    source = notebook(tmp_path / "page.ipynb", "print(epochs)")
+    read = nbformat.read(source, as_version=4)
+    next(cell for cell in read.cells if cell.cell_type == "code").metadata["tags"] = ["parameters", "remove-cell"]
+    nbformat.write(read, source)
+    execute(source, tmp_path / "out.ipynb", {"epochs": 5})
+    executed = nbformat.read(tmp_path / "out.ipynb", as_version=4)
+    tags = [cell.metadata.get("tags", []) for cell in executed.cells if cell.cell_type == "code"]
+    assert tags == [["parameters", "remove-cell"], ["injected-parameters", "remove-cell"], []]
+
+
+def test_added_parameters_are_shown_where_those_of_the_notebook_are():
+    cells = [new_code_cell("a = 1", metadata={"tags": [name]}) for name in ("injected-parameters", "parameters")]
+    pages._hide_as_parameters(executed := new_notebook(cells=cells))
+    assert [cell.metadata["tags"] for cell in executed.cells] == [["injected-parameters"], ["parameters"]]

@@ -1,5 +1,6 @@
 """Figures of the chapter *SFSC*, from its rows."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pandas as pd
@@ -7,19 +8,83 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from compatlib.evaluation.statistics import Paired
 from compatlib.study.chapters.sfsc.plan import FULL, WHOLE_MATRIX
-from compatlib.study.chapters.sfsc.tables import CLOSED, PLAIN, widths_of
+from compatlib.study.chapters.sfsc.tables import CLOSED, ON_FULL, OWN, PLAIN, widths_of
 from compatlib.study.lab.figures import style
-from compatlib.study.lab.figures.cells import METRICS, pair, present
-from compatlib.study.lab.figures.marks import curve, heat_maps, logarithmic
+from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, compared, pair, present
+from compatlib.study.lab.figures.marks import curve, dots, heat_maps, logarithmic
+from compatlib.study.lab.figures.sources import Source
+from compatlib.study.lab.figures.texts import seeds_in_words
 from compatlib.study.lab.measures.gradients import EPOCH
-from compatlib.study.lab.rows import Rows
+from compatlib.study.lab.rows import NoRowError, Rows
 from compatlib.study.lab.trainables.widths import BCT_S, INDEPENDENT, JOINT, ONE_TO_ONE, SFSC
 
 # Table S1's methods; those of the ablation alone would lie upon them.
 SHOWN = (INDEPENDENT, ONE_TO_ONE, JOINT, "Asymmetric-S", BCT_S, "CE + projection", SFSC)
 GRADIENTS_SHOWN = ("Asymmetric-S", BCT_S, "CE + projection", "BCT-S + uncertainty", SFSC)
+# Lines of the page's first picture: the method, and whether the gallery is the query model's own.
+MEETING = {
+    "SFSC, on the server's gallery": (SFSC, False),
+    "BCT-S, on the server's gallery": (BCT_S, False),
+    "independent, on the server's gallery": (INDEPENDENT, False),
+    "independent, on a gallery of its own": (INDEPENDENT, True),
+}
 UNCERTAINTY, NORM = "uncertainty u = K / S", "gradient norm"
+
+
+def meeting(sources: Sequence[Source], metric: str = "map") -> Figure:
+    """Queries of every width on the full model's gallery, a panel a source; mean over seeds, each seed a thin line.
+
+    Beside them what a device reaches without the server: a network of the width by itself, on a gallery of its own.
+    """
+    figure, axes = style.panels(len(sources), (1.2 + 3.1 * len(sources), 4.2))
+    place = {**CLOSED, **PLAIN, "subset": "all", "metric": metric}
+    for axis, source in zip(axes[0], sources, strict=True):
+        widths = [f"{width:g}" for width in widths_of(source.rows)]
+        for number, (words, (method, is_own)) in enumerate(MEETING.items()):
+            # At its full width an independent network would meet itself.
+            asked = widths[:-1] if method == INDEPENDENT and not is_own else widths
+            tests = [pair(width, width if is_own else f"{FULL:g}") for width in asked]
+            try:
+                found = pd.concat([source.rows.of(**place, **test, method=method) for test in tests])
+            except NoRowError:
+                continue
+            look = {"linestyle": "--"} if is_own else {}
+            found = found.assign(x=found["query_model"].astype(float))
+            curve(axis, found, number, words, 100, markersize=8 - number, **look)
+        axis.set_xticks([float(width) for width in widths], widths)
+        axis.set_ylim(0, 1.04 * axis.get_ylim()[1])
+        axis.set(title=source.words, xlabel="width of the query's model")
+    axes[0, 0].set_ylabel(f"{METRICS[metric]} (%)")
+    return style.finished(figure, legend=2)
+
+
+def effects(sources: Sequence[Source], first: str = SFSC, second: str = BCT_S) -> Figure:
+    """What the first method gains over the second, by source and score, with 95 % intervals; right of the line it does.
+
+    Left the mean over all widths on their own galleries, right that of the narrower ones on the full model's.
+    """
+    panels: dict[str, dict[str, dict[str, Paired]]] = {}
+    for title, means in (("on their own galleries", OWN), ("on the full model's gallery", ON_FULL)):
+        panels[title] = {}
+        for metric, words in RANK_1_AND_MAP.items():
+            place = {**CLOSED, **PLAIN, **means, "subset": "all", "metric": metric}
+            cells = [{**place, "method": method} for method in (first, second)]
+            links = [(source.words, _compared(source.rows, *cells)) for source in sources]
+            panels[title][words] = {f"{name}\n({seeds_in_words(link.n)})": link for name, link in links if link}
+    figure = dots(panels, f"{first} − {second} (points)", height=0.7 * len(sources) + 1.9, sharex=True)
+    for axis in figure.axes:
+        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
+        axis.margins(x=0.08, y=0.12)
+    return figure
+
+
+def _compared(rows: Rows, *cells: dict[str, str]) -> Paired | None:
+    try:
+        return compared(rows, *cells)
+    except NoRowError:
+        return None
 
 
 def matrices(measured: Rows, metric: str = "cmc@1") -> Figure:

@@ -80,14 +80,29 @@ def beside(published: Rows, compared: Comparison) -> pd.DataFrame:
     for cell, (metric, title) in itertools.product(compared.cells, compared.metrics.items()):
         line = {"test": cell.words, "metric": f"{title} (%)"}
         for paper, source in compared.papers:
-            wanted = {"paper": paper, "source": source, "metric": metric, "kind": "level", **compared.where}
-            found = quoted[(quoted[[*wanted, *cell.paper]] == pd.Series({**wanted, **cell.paper})).all(axis=1)]
             column = f"{paper} ({source.rpartition(' ')[2]})" if source[-1].isdigit() else paper
-            line[column] = _only(found) if cell.paper else ""
+            wanted = {"metric": metric, **compared.where, **cell.paper}
+            line[column] = quoted_value(quoted, paper, source, **wanted) if cell.paper else ""
         is_measured = cell.ours and len(published.frame)
         text, n = level(metric=metric).entry(published, cell.ours) if is_measured else ("", 0)
         lines.append(line | {"this study": text, "n": n})
     return pd.DataFrame(lines)
+
+
+def quoted_value(quoted: pd.DataFrame, paper: str, source: str, **wanted: str) -> str:
+    """The level that a paper gives, in percent, or "" where its text has none.
+
+    Args:
+        quoted: the papers' numbers, `row_files.paper_values()`.
+        paper: as in its column of this name.
+        source: as in its column of this name.
+        wanted: further columns and their values.
+
+    Raises:
+        ValueError: several values fit.
+    """
+    columns = {"paper": paper, "source": source, "kind": "level", **wanted}
+    return _only(quoted[(quoted[[*columns]] == pd.Series(columns)).all(axis=1)])
 
 
 def provenance_table(published: Rows, current: Mapping[str, str]) -> pd.DataFrame:

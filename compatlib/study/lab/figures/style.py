@@ -27,11 +27,14 @@ def panels(columns: int, size: tuple[float, float], rows: int = 1, **options: An
 def finished(figure: Figure, *, legend: int = 0) -> Figure:
     """The figure, taken out of pyplot's hands: a page shows what its cell returns, once.
 
-    legend: columns of the legend below, which is that of the first panel; 0 for none.
+    legend: columns of the legend below, which has every label of any panel once; 0 for none.
     """
     if legend:
-        entries = figure.axes[0].get_legend_handles_labels()
-        figure.legend(*entries, loc="outside lower center", ncols=legend, frameon=False)
+        found: dict[str, Any] = {}
+        for axis in figure.axes:
+            for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
+                found.setdefault(label, handle)
+        figure.legend(found.values(), found.keys(), loc="outside lower center", ncols=legend, frameon=False)
     plt.close(figure)
     return figure
 

@@ -61,7 +61,7 @@ def table(
     for words, picks in lines:
         entries = {title: column.entry(rows, picks) for title, column in columns.items()}
         line = {**words, **{title: text for title, (text, _) in entries.items()}}
-        found.append(line | ({"n": _count([n for _, n in entries.values()])} if count else {}))
+        found.append(line | ({"n": seed_numbers([n for _, n in entries.values()])} if count else {}))
     return pd.DataFrame(found)
 
 
@@ -101,7 +101,8 @@ def tuning(
     return found.assign(chosen=["yes" if is_chosen(*values) else "" for values in judged.index])
 
 
-def _count(numbers: list[int | None]) -> int | str:
+def seed_numbers(numbers: Iterable[int | None]) -> int | str:
+    """How many seeds entries have: 3, or "3 to 5" where they differ; "" where there is none."""
     present = sorted({number for number in numbers if number is not None})
     if not present:
         return ""

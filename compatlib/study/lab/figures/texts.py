@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from compatlib.evaluation.compatibility import update_gain
-from compatlib.evaluation.statistics import Measured, Paired, paired
+from compatlib.evaluation.statistics import FEWEST_SEEDS, Measured, Paired, paired
 
 # The fewest seeds whose bootstrap interval is shown: of three, its ends are the lowest and the highest seed.
 FEWEST_DRAWN = 5
@@ -25,6 +25,27 @@ def in_percent(values: Values) -> str:
 def points(first: Values, second: Values) -> str:
     """Mean of first − second over seeds and half of its 95 % interval, in points with its sign, as in "+4.1 ± 0.3"."""
     return _with_half_width(paired(first, second), "{:+.1f}")
+
+
+def effect(first: Values, second: Values) -> str:
+    """What first − second is, as a sentence says it: "above by 1.3 ± 0.4 points", "open (+0.4 ± 0.7 points)"…
+
+    Open is a difference whose interval holds 0. Fewer than three seeds decide nothing: "+1.3 points in the only seed".
+    """
+    link = paired(first, second)
+    if link.equal:
+        return "equal, query by query"
+    if link.n < FEWEST_SEEDS:
+        return f"{points(first, second)} points in {'the only seed' if link.n == 1 else 'two seeds'}"
+    if link.low <= 0 <= link.high:
+        return f"open ({points(first, second)} points)"
+    size = points(first, second).lstrip("+-")
+    return f"{'above' if link.mean > 0 else 'below'} by {size} points"
+
+
+def seeds_in_words(number: int | str) -> str:
+    """As in "1 seed", "3 seeds" or "5 to 10 seeds"."""
+    return f"{number} seed{'' if number == 1 else 's'}"
 
 
 def _with_half_width(link: Paired, form: str) -> str:

@@ -58,3 +58,19 @@ def test_means_and_ratios_take_the_form_that_is_asked_for():
 )
 def test_durations_are_in_their_largest_fitting_unit(seconds, words):
     assert texts.duration(seconds) == words
+
+
+def test_an_effect_says_above_below_or_open():
+    assert texts.effect({0: 0.5, 1: 0.51, 2: 0.52}, THREE) == "above by 10.0\u00a0±\u00a00.0 points"
+    assert texts.effect(THREE, {0: 0.5, 1: 0.5, 2: 0.5}) == "below by 9.0\u00a0±\u00a02.5 points"
+    assert texts.effect(THREE, {0: 0.41, 1: 0.41, 2: 0.40}) == "open (+0.3\u00a0±\u00a03.8 points)"
+    assert texts.effect(THREE, THREE) == "equal, query by query"
+
+
+def test_fewer_than_three_seeds_have_no_effect():
+    assert texts.effect({0: 0.2}, {0: 0.4}) == "-20.0 points in the only seed"
+    assert texts.effect({0: 0.4, 1: 0.4}, {0: 0.2, 1: 0.2}) == "+20.0\u00a0±\u00a00.0 points in two seeds"
+
+
+def test_seeds_in_words():
+    assert [texts.seeds_in_words(each) for each in (1, 3, "5 to 10")] == ["1 seed", "3 seeds", "5 to 10 seeds"]

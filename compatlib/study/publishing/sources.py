@@ -1,0 +1,67 @@
+"""What a page shows side by side: the published rows by profile, this build's, and the verdicts on each."""
+
+from collections.abc import Iterable, Sequence
+
+import pandas as pd
+from IPython.display import Markdown
+
+from compatlib.evaluation.statistics import FEWEST_SEEDS, INCONCLUSIVE, NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED
+from compatlib.study.lab.figures.papers import made_from
+from compatlib.study.lab.figures.sources import NOT_YET, Source, description
+from compatlib.study.lab.rows import Rows
+from compatlib.study.publishing import claims
+from compatlib.study.publishing.chapters import chapter_of
+from compatlib.study.settings import Settings
+
+# What is published, in the order of columns and panels; a chapter shows those that it has rows of.
+PUBLISHED = (("heads", "cifar100_lite"), ("study", "cifar100"), ("large", "cifar100"))
+
+
+def published(chapter: str, runs: Iterable[tuple[str, str]] = PUBLISHED) -> list[Source]:
+    """The chapter's published sources, those that have rows.
+
+    Raises:
+        ValueError: there is no such chapter.
+    """
+    found = [Source(profile, claims.pool(chapter, profile, dataset)) for profile, dataset in runs]
+    return [source for source in found if len(source.rows.frame)]
+
+
+def this_build(run: Settings, measured: Rows) -> Source:
+    """What a page has measured itself."""
+    return Source(f"this build: {run.profile}", measured)
+
+
+def verdicts(chapter: str, sources: Sequence[Source]) -> Markdown:
+    """A line for every source: what it is, and how many of the chapter's different claims came out how.
+
+    Claims whose differences are equal seed by seed count once. Fewer than three seeds decide no claim.
+    """
+    lines = []
+    for source in sources:
+        judged = [claims.judge(claim, source.rows) for claim in claims.load(chapter)]
+        lines.append(f"- **{source.words}** ({description(source)}): {_counted(judged, source.seeds)}")
+    return Markdown("\n".join(lines) or NOT_YET)
+
+
+def _counted(judged: Sequence[claims.Judged], seeds: int) -> str:
+    if seeds < FEWEST_SEEDS:
+        return f"fewer than {FEWEST_SEEDS} seeds decide no claim"
+    outcomes = [verdict.outcome for verdict in claims.different(judged)]
+    counts = {outcome: outcomes.count(outcome) for outcome in (REPRODUCED, NOT_REPRODUCED, NO_DIFFERENCE, INCONCLUSIVE)}
+    told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count or outcome == REPRODUCED)
+    missing = sum(each.verdict is None for each in judged)
+    words = f"{len(judged) - missing} of {len(judged)} claims measured" if missing else f"{len(judged)} claims"
+    return f"{words}, {len(outcomes)} of them different; {told}"
+
+
+def verdicts_by_claim(chapter: str, sources: Iterable[Source]) -> pd.DataFrame:
+    """Every claim with its verdict on every source of more than one seed."""
+    own = [source for source in sources if source.seeds > 1]
+    return claims.table([claims.judge(claim, source.rows) for claim in claims.load(chapter) for source in own])
+
+
+def origins(chapter: str, runs: Iterable[tuple[str, str]] = PUBLISHED) -> pd.DataFrame:
+    """What the published rows of a chapter, or of its tuning or trials, were made from, seed by seed."""
+    parts = [made_from(chapter_of(chapter), profile, dataset) for profile, dataset in runs]
+    return pd.concat([part for part in parts if len(part)] or parts[:1], ignore_index=True)
