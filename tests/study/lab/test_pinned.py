@@ -25,6 +25,7 @@ WITHOUT_NUMBERS = {
         "compatlib.data.image_folders",
         "compatlib.data.decoding",
         "compatlib.data.features",
+        "compatlib.data.fixtures",
         "compatlib.data.glyphs",
         "compatlib.data.glyph_characters",
         "compatlib.data.glyph_identities",
