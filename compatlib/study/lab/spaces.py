@@ -51,16 +51,22 @@ class Labels(Space):
 
 
 @dataclass(frozen=True)
-class Of(Space):
-    """Embeddings by a model; of one of several widths, by the stand-alone sub-model."""
+class _OfModel(Space):
+    """What one model alone decides."""
 
     what: Trainable
-    width: float = 1.0
 
     @property
     def trainables(self) -> tuple[Trainable, ...]:
         """The model."""
         return (self.what,)
+
+
+@dataclass(frozen=True)
+class Of(_OfModel):
+    """Embeddings by a model; of one of several widths, by the stand-alone sub-model."""
+
+    width: float = 1.0
 
     def vectors(self, seed: "Seed", split: str) -> np.ndarray:
         """(N, d)."""
@@ -124,16 +130,10 @@ class H(Space):
 
 
 @dataclass(frozen=True)
-class TrainingMean(Space):
+class TrainingMean(_OfModel):
     """One vector: the mean embedding of all images that new models of the split are trained on."""
 
-    what: Trainable
     is_gallery_of_queries = False
-
-    @property
-    def trainables(self) -> tuple[Trainable, ...]:
-        """The model."""
-        return (self.what,)
 
     def vectors(self, seed: "Seed", split: str) -> np.ndarray:
         """(1, d), computed in float64."""
@@ -180,16 +180,10 @@ class Shifted(Space):
 
 
 @dataclass(frozen=True)
-class ClassMeans(Space):
+class ClassMeans(_OfModel):
     """A gallery without its scatter: the mean embedding of every class's training images, in the classes' order."""
 
-    what: Trainable
     is_gallery_of_queries = False
-
-    @property
-    def trainables(self) -> tuple[Trainable, ...]:
-        """The model."""
-        return (self.what,)
 
     def vectors(self, seed: "Seed", split: str) -> np.ndarray:
         """(classes, d)."""
