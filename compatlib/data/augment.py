@@ -85,7 +85,7 @@ def view_with_noise(
         own = torch.Generator().manual_seed(int.from_bytes(digest[:7]))
         chosen = each[torch.arange(count, device=each.device), view.to(each.device)].float()
         drawn = torch.randn(chosen.shape, generator=own).to(each.device)
-        found[name] = chosen + noise * deviations[name] * drawn
+        found[name] = drawn.mul_(noise * deviations[name]).add_(chosen)
     return found if isinstance(features, Mapping) else found[encoder]
 
 

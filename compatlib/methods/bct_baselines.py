@@ -64,12 +64,23 @@ def hardest_triplet(
     check_number("the margin", margin)
     if normalize:
         new, old = F.normalize(new), F.normalize(old)
-    # The quicker way over squared norms loses the small distances, which matter most here.
     wide = torch.promote_types(new.dtype, torch.float32)
-    distances = torch.cdist(new.to(wide), old.to(wide), compute_mode="donot_use_mm_for_euclid_dist")
+    new, old = new.to(wide), old.to(wide)
+    nearest, has_negative = _nearest_of_another_class(new.detach(), old.detach(), labels)
+    positive = torch.linalg.vector_norm(new - old, dim=1)
+    negative = torch.linalg.vector_norm(new - old[nearest], dim=1).masked_fill(~has_negative, torch.inf)
+    return F.relu(positive - negative + margin).mean()
+
+
+def _nearest_of_another_class(new: Tensor, old: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """Index (n,) of every anchor's nearest old embedding of another class, and whether there is one.
+
+    Over squared norms, which is five times as quick as over differences, in float64, since it loses small distances.
+    """
+    wide = old.double()
+    distances = wide.square().sum(dim=1) - 2 * (new.double() @ wide.T)  # but for a number of the anchor's own
     same = labels[:, None] == labels[None, :]
-    negative = distances.masked_fill(same, torch.inf).min(dim=1).values
-    return F.relu(distances.diagonal() - negative + margin).mean()
+    return distances.masked_fill_(same, torch.inf).argmin(dim=1), ~same.all(dim=1)
 
 
 def contrastive(

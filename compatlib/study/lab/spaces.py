@@ -10,6 +10,7 @@ from compatlib.embedding import embed
 from compatlib.study.lab.images import OPEN_SET, images_to_test, training_images
 from compatlib.study.lab.roles import share_of
 from compatlib.study.lab.trainables import Base, Trainable, Transformation
+from compatlib.study.lab.trainables.sides import RAW
 
 if TYPE_CHECKING:
     from compatlib.study.lab.seed import Seed
@@ -37,6 +38,14 @@ class Space:
             ValueError: a space that has none by itself.
         """
         raise ValueError(f"{type(self).__name__} has no vectors by itself; ask for those that it is made of")
+
+    def kept_bytes(self, seed: "Seed", split: str) -> int:
+        """Bytes that must be kept of an item for these vectors to be had.
+
+        Raises:
+            ValueError: a space that is not made item by item.
+        """
+        raise ValueError(f"{type(self).__name__} is not made item by item; ask for the spaces that it is made of")
 
     def labels(self, seed: "Seed", split: str) -> np.ndarray:
         """(N,) of its items."""
@@ -73,6 +82,11 @@ class Of(_OfModel):
         images = images_to_test(seed.run, split, self.what.encoder(seed.run))
         return embed(seed.made(self.what).backbone(self.width), images).numpy()
 
+    def kept_bytes(self, seed: "Seed", split: str) -> int:
+        """Those of an image, or of its features: one view in the type in which they are stored."""
+        one = images_to_test(seed.run, split, self.what.encoder(seed.run))[0][0]
+        return (one[0] if seed.run.encoders else one).nbytes
+
 
 def of_role(role: str) -> Of:
     """Embeddings by a base model."""
@@ -107,6 +121,14 @@ class H(Space):
         stored, side = seed.vectors(self.from_space, split), self.transformation.side
         found = stored, stored if side is None else seed.vectors(Of(side), split)
         return tuple(each.astype(np.float16).astype(np.float32) for each in found) if self.in_halves else found
+
+    def kept_bytes(self, seed: "Seed", split: str) -> int:
+        """Those of the stored vector and of the side-information beside it; raw features lie in their own type."""
+        side, size = self.transformation.side, 2 if self.in_halves else 4
+        stored = size * seed.vectors(self.from_space, split).shape[1]
+        if side is None:
+            return stored
+        return stored + (Of(side).kept_bytes(seed, split) if side.side == RAW else size * side.dim)
 
     def vectors(self, seed: "Seed", split: str) -> np.ndarray:
         """(N, d_new)."""

@@ -16,11 +16,17 @@ from compatlib.study.settings import settings
 def measure(chapter: str, profile: str, dataset: str = "", seeds: str = "") -> None:
     """Measure the seeds of a run one after the other, and publish each when it is done.
 
+    Of the profile's seeds those that are not swept have the cells of such seeds, asked for by number too.
+
     Raises:
         ValueError: an unknown chapter, profile or data set, or seeds that cannot be read.
     """
     about = chapter_of(chapter)
-    run = settings({"profile": profile, "dataset": dataset, "seeds": seeds}, about.knobs)
+    run, whole = (
+        settings({"profile": profile, "dataset": dataset, "seeds": each}, about.knobs) for each in (seeds, "")
+    )
+    swept = (*whole.sweep_seeds, *(seed for seed in run.seeds if seed not in whole.seeds))
+    run = run.model_copy(update={"sweep_seeds": swept})
     for seed in run.seeds:
         outcome = experiment.measure(about, run.model_copy(update={"seeds": (seed,)}))
         for artifact in outcome.to_publish.values():

@@ -15,6 +15,7 @@ from compatlib.study.lab.seed import Seed
 from compatlib.study.lab.spaces import H, Mixed, Of, of_role
 from compatlib.study.lab.trainables import Base, Side, Transformation
 from compatlib.study.lab.trainables.sides import COMPONENTS, OF_FEATURES, RAW
+from compatlib.study.settings import settings
 from tests.study.lab.pinned.drawn import FEATURE_SIZE, AllKnobs, drawn_data, on_features, run
 
 TINY = run().knobs.model_dump()
@@ -80,6 +81,47 @@ def test_the_rival_is_a_head_on_the_old_encoder_that_meets_the_new_model():
     assert rival.old == Base("new")
     assert set(rival.images(own).sets) == {"lite0", "lite2"}
     assert rival.images(own).labels.unique().tolist() == Base("new").images(own).labels.unique().tolist()
+
+
+def test_what_must_be_kept_of_an_item_stands_beside_every_row_that_needs_it():
+    found = measure(fct.CHAPTER, of(fct)).rows
+    dim, raw = of(fct).network.dim, 2 * FEATURE_SIZE
+    plain = {"split": CLASS_INCREMENTAL, "distance": "cosine", "query_model": "new", "metric": "kept_bytes"}
+
+    def kept(method, gallery="h(old)", **cell):
+        return found.of(**plain, method=method, gallery_model=gallery, **{"variant": "", "x_name": ""} | cell)[
+            "value"
+        ].item()
+
+    assert kept(fct.WITHOUT) == 4 * dim
+    assert kept(fct.WITH) == 8 * dim
+    assert kept(fct.WITH, variant=fct.IN_HALVES) == 4 * dim
+    assert kept(fct.WITH, variant=RAW, x_name=fct.SIZE) == 4 * dim + raw
+    assert kept(fct.WITH, variant=COMPONENTS, x_name=fct.SIZE, x=4.0) == 4 * dim + 4 * 4
+    assert kept(fct.RIVAL, "old again") == raw
+    with pytest.raises(ValueError, match="Mixed is not made item by item"):
+        Mixed(H(Transformation()), of_role("new"), "random").kept_bytes(Seed(of(fct), 0), CLASS_INCREMENTAL)
+
+
+@pytest.mark.parametrize(
+    ("chapter", "headline", "draws"),
+    [
+        (bct, {"independent", "BCT A"}, True),
+        (fct, {"independent", "BCT A", fct.WITHOUT, fct.WITH}, True),
+        (sfsc, {"BCT-S", "SFSC"}, False),  # every sub-model knows all classes
+    ],
+    ids=lambda value: getattr(getattr(value, "CHAPTER", None), "name", ""),
+)
+def test_seeds_that_are_not_swept_have_the_headline_alone(chapter, headline, draws):
+    own = settings({"profile": "heads"}, chapter.Knobs)
+    assert set(own.sweep_seeds) < set(own.seeds)
+    for seed in own.seeds:
+        columns = [case.columns for case in chapter.cases(own, seed)]
+        methods = {each["method"] for each in columns}
+        variants = {each.get("variant", "") for each in columns}
+        is_swept = seed in own.sweep_seeds
+        assert methods > headline | {"chance"} if is_swept else methods == headline | {"chance"}
+        assert ({f"draw={draw}" for draw in (1, 2, 3, 4)} <= variants) == (draws and is_swept)
 
 
 def test_a_gallery_may_be_embedded_again_in_another_transformations_order():

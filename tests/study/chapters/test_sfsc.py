@@ -257,7 +257,18 @@ def test_the_best_is_the_best_mean_of_both_tests(tuned):
         assert judged[method, scale, rate] == pytest.approx(sum(both) / 2)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "study", "large"])
+def test_the_divergence_is_tuned_where_heads_are_trained_at_the_base_models_rate():
+    run = settings({"profile": "heads"}, tuning.Knobs)
+    tried = [(each.columns["variant"], each.columns["x"]) for each in tuning.cases(run, 0)]
+    found = {one for one in tried if tuning.DIVERGENCE in one[0]}
+    assert {tuning.evidential_values(variant) for variant, _ in found} == {
+        (scale, weight) for scale in tuning.LOGIT_SCALES for weight in tuning.DIVERGENCES
+    }
+    assert {rate for _, rate in found} == {run.training.learning_rate} <= set(tuning.RATES)
+    assert tuning.evidential_values("4") == (4.0, Knobs().kl_weight)
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "study", "large", "heads"])
 def test_what_was_chosen_has_no_part_in_the_tuning(profile):
     """Else choosing would make its rows an earlier version's."""
     run, chapter = (settings({"profile": profile}, knobs) for knobs in (tuning.Knobs, Knobs))

@@ -1,5 +1,6 @@
 """Measuring and publishing a chapter seed by seed."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
@@ -45,6 +46,26 @@ def test_a_seed_that_is_measured_again_replaces_its_rows(published):
     measure.measure("problem", "smoke", seeds="0,1")
     measure.measure("problem", "smoke", seeds="1")
     assert list(row_files.read("problem", published).frame["seed"]) == [0, 1]
+
+
+@pytest.mark.parametrize(("seeds", "swept"), [("", [True, False]), ("7", [False]), ("0,99", [True, True])])
+def test_a_seed_asked_for_by_number_has_the_cells_that_the_profile_gives_it(published, monkeypatch, seeds, swept):
+    """Of a profile whose last seeds are the headline's alone; one that it does not have is swept."""
+    found = []
+
+    def measured(chapter, run):
+        found.append(run.seeds[0] in run.sweep_seeds)
+        return interrupted_at_seed_2(chapter, run)
+
+    monkeypatch.setattr(experiment, "measure", measured)
+    monkeypatch.setattr(measure, "settings", partial(_of_two_seeds, measure.settings))
+    measure.measure("bct", "smoke", seeds=seeds)
+    assert found == swept
+
+
+def _of_two_seeds(settings, namespace, knobs):
+    run = settings(namespace, knobs)
+    return run if namespace["seeds"] else run.model_copy(update={"seeds": (0, 7), "sweep_seeds": (0,)})
 
 
 def test_a_tuning_is_a_chapter_too(published):

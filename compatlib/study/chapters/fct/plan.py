@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 from compatlib.evaluation.checks import DISTANCES
-from compatlib.study.lab.cases import Case, case
+from compatlib.study.lab.cases import Case, case, under
 from compatlib.study.lab.changes import CHANGES as UPGRADE_CHANGES
 from compatlib.study.lab.experiment import Chapter
 from compatlib.study.lab.images import (
@@ -21,6 +21,7 @@ from compatlib.study.lab.measures import (
     flips,
     image_speed,
     index,
+    kept_bytes,
     popularity,
     scores,
     transformation_speed,
@@ -33,8 +34,9 @@ from compatlib.study.lab.trainables.transformations import TransformationKnobs
 from compatlib.study.settings import Settings, TableKnobs, tables
 
 # "views" is F1's transformation fitted on images embedded anew at every step, for one seed; "sizes" are lines of F2.
-# "balance": how FastFill's loss is balanced; "rival": a new head on stored old features, which images have not.
-TABLES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6", "balance", "rival")
+# "balance": how FastFill's loss is balanced; "rival": a new head on stored old features, which images have not;
+# "draws": F1 with other classes as the old ones.
+TABLES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6", "balance", "rival", "draws")
 # Where the page names none; what `study` leaves out stands on `laptop`.
 ON_IMAGES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6")
 TABLES_OF = {
@@ -44,6 +46,7 @@ TABLES_OF = {
     "smoke": ON_IMAGES,
 }
 VIEWS_SEED = 0
+DRAWS = (1, 2, 3, 4)  # of the old classes, besides the data set's own order
 SIZES = (0.25, 0.5, 2.0)  # of side-information besides its own, in sizes of the new embedding
 CHAIN = ("old_quarter", "old", "new")
 CHANGES = {
@@ -70,17 +73,20 @@ class Knobs(TableKnobs, TransformationKnobs):
 
 
 def cases(run: Settings, seed: int) -> Iterator[Case]:
-    """The main table for every seed, sweeps for the sweeps' seeds."""
-    wanted, side = tables(run), own_side(run)
-    yield from main_cases(side)
+    """The main table for every seed, sweeps for the sweeps' seeds; of heads the orders of F5 count as such."""
+    wanted, side, is_swept = tables(run), own_side(run), seed in run.sweep_seeds
+    ask = (kept_bytes,) if run.encoders else ()
+    yield from main_cases(side, *ask)
+    halves = H(Transformation(side), in_halves=True)
+    yield from pair_cases(WITH, {("new", "h(old)"): (of_role("new"), halves)}, *ask, variant=IN_HALVES)
     if "views" in wanted and seed == VIEWS_SEED:
         h = H(Transformation(side, source="images"))
         yield from pair_cases(WITH, {("new", "h(old)"): (of_role("new"), h)}, variant=ANEW)
-    if "F5" in wanted:
+    if "F5" in wanted and (is_swept or not run.encoders):
         for each in (None, side):
             yield from curve_cases(each)
-    if seed in run.sweep_seeds:
-        yield from side_cases(sides(run))
+    if is_swept:
+        yield from side_cases(sides(run), *ask)
         if "F3" in wanted:
             yield from change_cases(run)
         if "F4" in wanted:
@@ -91,6 +97,8 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
             yield from balance_cases(side)
         if "rival" in wanted and run.encoders:
             yield from rival_cases()
+        for draw in DRAWS if "draws" in wanted else ():
+            yield from under(main_cases(side, variant=f"draw={draw}"), {"draw": draw})
     for distance in DISTANCES:
         yield case(Labels(), Labels(), chance, split=CLASS_INCREMENTAL, method="chance", distance=distance)
 
@@ -129,26 +137,24 @@ def apart(old: Space, new: Space) -> dict[tuple[str, str], tuple[Space, Space]]:
     return {("old", "old"): (old, old), ("new", "old"): (new, old), ("new", "new"): (new, new)}
 
 
-def main_cases(side: Side) -> Iterator[Case]:
-    """Table F1: old, new, BCT, and the gallery transformed without and with side-information."""
+def main_cases(side: Side, *ask: Any, **columns: Any) -> Iterator[Case]:
+    """Table F1: old, new, BCT, and the gallery transformed without and with side-information; of it is asked more."""
     old, new, bct = of_role("old"), of_role("new"), Of(Upgrade("BCT A"))
-    yield from pair_cases("independent", apart(old, new))
-    yield from pair_cases("BCT A", {("new", "old"): (bct, old), ("new", "new"): (bct, bct)})
+    yield from pair_cases("independent", apart(old, new), **columns)
+    yield from pair_cases("BCT A", {("new", "old"): (bct, old), ("new", "new"): (bct, bct)}, **columns)
     for method, beside in ((WITHOUT, None), (WITH, side)):
         h = H(Transformation(beside))
-        yield from pair_cases(method, {("new", "h(old)"): (new, h)}, flips, before=old)
-        yield from pair_cases(method, {("h(old)", "h(old)"): (h, h)})
-    halves = H(Transformation(side), in_halves=True)
-    yield from pair_cases(WITH, {("new", "h(old)"): (new, halves)}, variant=IN_HALVES)
+        yield from pair_cases(method, {("new", "h(old)"): (new, h)}, flips, *ask, before=old, **columns)
+        yield from pair_cases(method, {("h(old)", "h(old)"): (h, h)}, **columns)
 
 
-def side_cases(compared: list[Side | None]) -> Iterator[Case]:
+def side_cases(compared: list[Side | None], *ask: Any) -> Iterator[Case]:
     """Table F2: the transformation by kind and size of side-information, and the side-information searched alone."""
     for side in compared:
         kind, size = (side.side, side.dim) if side else ("none", 0)
         method, columns = WITH if side else WITHOUT, {"variant": kind, "x_name": SIZE, "x": float(size)}
         h = H(Transformation(side))
-        yield from pair_cases(method, {("new", "h(old)"): (of_role("new"), h)}, **columns)
+        yield from pair_cases(method, {("new", "h(old)"): (of_role("new"), h)}, *ask, **columns)
         if side:
             yield from pair_cases(method, {("side", "side"): (Of(side), Of(side))}, **columns)
 
@@ -228,7 +234,8 @@ def rival_cases() -> Iterator[Case]:
     """
     new, apart_from = of_role("new"), of_role("old_again")
     rival = Of(Upgrade("BCT A", Base("new"), "old_again"))
-    yield from pair_cases(RIVAL, {("new", "old again"): (new, rival), ("old again", "old again"): (rival, rival)})
+    yield from pair_cases(RIVAL, {("new", "old again"): (new, rival)}, kept_bytes)
+    yield from pair_cases(RIVAL, {("old again", "old again"): (rival, rival)})
     pairs = {("new", "old again"): (new, apart_from), ("old again", "old again"): (apart_from, apart_from)}
     yield from pair_cases("independent", pairs)
 

@@ -32,7 +32,8 @@ from compatlib.study.lab.trainables.widths import (
 )
 from compatlib.study.settings import MethodKnobs, Settings, methods, tables
 
-# S1 is measured for every seed, the others for the sweeps' seeds; S3 to S5 are drawn from what these measure.
+# S1 is measured for every seed (of heads its headline alone), the others for the sweeps' seeds; S3 to S5 are drawn from
+# what these measure.
 TABLES = ("S1", "S2", "open")
 TABLES_OF = {"large": ("S1",)}  # where the page names none
 # Other readings of the projection: against the full model's gradient alone, or every tensor by itself.
@@ -42,6 +43,7 @@ OF_TABLE = {
     "S2": (CLOSED, ("BCT-S + uncertainty", *READINGS)),
     "open": (OPEN_SET, (INDEPENDENT, BCT_S, SFSC)),
 }
+HEADLINE = (BCT_S, SFSC)  # of every seed where heads are trained
 WHOLE_MATRIX = (BCT_S, SFSC)  # of the others each width is tested on itself and on the full model's gallery
 FULL = 1.0
 OWN_GALLERIES, FULL_GALLERY, MEAN = "own", "full", "mean over widths"
@@ -73,8 +75,10 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
 
 def wanted(run: Settings, seed: int) -> list[tuple[str, str]]:
     """(split, method) of the tables that a seed has a part in, of the run's methods."""
-    own = [OF_TABLE[table] for table in tables(run) if table == TABLES[0] or seed in run.sweep_seeds]
-    found = [(split, method) for split, names in own for method in names if method in methods(run)]
+    is_swept = seed in run.sweep_seeds
+    own = [OF_TABLE[table] for table in tables(run) if table == TABLES[0] or is_swept]
+    measured = [method for method in methods(run) if is_swept or not run.encoders or method in HEADLINE]
+    found = [(split, method) for split, names in own for method in names if method in measured]
     return sorted(found, key=lambda each: (list(SPLITS).index(each[0]), METHODS.index(each[1])))
 
 

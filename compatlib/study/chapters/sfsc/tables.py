@@ -142,12 +142,14 @@ def tensor_table(measured: Rows) -> pd.DataFrame:
 
 
 def tuning_table(tuned: Rows, chosen: Settings) -> pd.DataFrame:
-    """Mean over widths of self-test and cross-test on the held-out training images, by loss, rate and logit scale."""
+    """Means over widths of self-test and cross-test on held-out images, by loss, rate, logit scale and divergence."""
     judged = tuning.judged(tuned)
-    judged = judged.loc[sorted(judged.index, key=lambda one: (one[0], float(one[1] or 0), one[2]))]
+    judged = judged.loc[sorted(judged.index, key=lambda one: (one[0], *tuning.evidential_values(one[1]), one[2]))]
     titles = {"method": "method", "variant": "logit scale", "x": "learning rate"}
     is_chosen = partial(tuning.is_chosen, chosen)
-    return tables.tuning(tuned, judged, titles, BOTH_MEANS, is_chosen, judged_by="mean of both (%)")
+    found = tables.tuning(tuned, judged, titles, BOTH_MEANS, is_chosen, judged_by="mean of both (%)")
+    found["logit scale"] = found["logit scale"].str.replace(tuning.DIVERGENCE, ", divergence × ", regex=False)
+    return found
 
 
 def trials_table(tried: Rows, tuned: Rows) -> pd.DataFrame:

@@ -1,10 +1,11 @@
-"""Tuning for the chapter *SFSC*: the learning rate of every loss and the evidential loss's logit scale.
+"""Tuning for the chapter *SFSC*: the learning rate of every loss, the evidential one's logit scale and divergence.
 
 One seed apart from the study's, a third of the epochs (all where heads are trained), the nine tenths of the training
 images that are kept, tested on the tenth that is held out. A loss is tuned in its training without projection; the
-projected one takes the same values. A candidate is judged by rank 1, in the mean of self-tests and cross-tests. Of the
-rates within half a point of the best the lowest is taken; the logit scale is that of the best. Of the closed split's
-test images none has a part in it; of the open-set's test classes, training images were seen.
+projected one takes the same values. The divergence's weight is tuned where heads are trained, at one rate and every
+scale. A candidate is judged by rank 1, in the mean of self-tests and cross-tests. Of the rates within half a point of
+the best the lowest is taken; logit scale and divergence are those of the best. Of the closed split's test images none
+has a part in it; of the open-set's test classes, training images were seen.
 """
 
 from collections.abc import Iterator
@@ -18,12 +19,14 @@ from compatlib.study.lab.cases import Case, under
 from compatlib.study.lab.experiment import Chapter, validation
 from compatlib.study.lab.images import CLOSED
 from compatlib.study.lab.rows import Rows
-from compatlib.study.lab.trainables.widths import BCT_S, JOINT, SWITCHABLE, rate_of
+from compatlib.study.lab.trainables.widths import BCT_S, JOINT, SWITCHABLE, WidthKnobs, rate_of
 from compatlib.study.settings import Settings
 
 TUNED = (JOINT, "Asymmetric-S", BCT_S, "BCT-S + uncertainty")
 RATES = (0.05, 0.1, 0.2, 0.4, 0.8)
 LOGIT_SCALES = (1.0, 4.0, 16.0)
+DIVERGENCES = (5e-3, 0.05, 0.5)  # besides the published one, at the base models' rate
+DIVERGENCE = ";divergence="  # what a variant with another weight than the published one says after the logit scale
 
 
 class Knobs(plan.Knobs):
@@ -33,12 +36,15 @@ class Knobs(plan.Knobs):
 
 
 def cases(run: Settings, seed: int) -> Iterator[Case]:
-    """Every loss with every rate, the evidential one with every scale too."""
+    """Every loss with every rate, the evidential one with every scale too, and of heads with every divergence."""
     for method in TUNED:
         for scale in scales(method):
+            variant, own = ("", {}) if scale is None else (f"{scale:g}", {"logit_scale": scale})
             for rate in RATES:
-                variant = "" if scale is None else f"{scale:g}"
-                yield from candidate(run, method, rate, {} if scale is None else {"logit_scale": scale}, variant)
+                yield from candidate(run, method, rate, own, variant)
+            for weight in DIVERGENCES if run.encoders and scale is not None else ():
+                values, words = own | {"kl_weight": weight}, f"{variant}{DIVERGENCE}{weight:g}"
+                yield from candidate(run, method, run.training.learning_rate, values, words)
 
 
 def candidate(
@@ -61,10 +67,19 @@ def judged(tuned: Rows) -> pd.Series:
     return found.groupby(["method", "variant", "x"])["value"].mean()
 
 
-def is_chosen(run: Settings, method: str, scale: str, rate: float) -> bool:
+def evidential_values(variant: str) -> tuple[float, float]:
+    """Logit scale and weight of the divergence that a candidate's variant says; 0 and 0 of other losses."""
+    if not variant:
+        return 0.0, 0.0
+    scale, _, weight = variant.partition(DIVERGENCE)
+    return float(scale), float(weight or WidthKnobs.model_fields["kl_weight"].default)
+
+
+def is_chosen(run: Settings, method: str, variant: str, rate: float) -> bool:
     """Whether a run trains the method with these values."""
     own = run.knobs
-    return own.learning_rate(method) == rate and (not scale or own.logit_scale == float(scale))
+    values = (own.logit_scale, own.kl_weight)
+    return own.learning_rate(method) == rate and (not variant or values == evidential_values(variant))
 
 
 def prepared(run: Settings) -> Settings:

@@ -2,7 +2,14 @@
 
 from compatlib.study.lab.measures.backfilling import answers, correlation, curve, curve_area
 from compatlib.study.lab.measures.classifier import old_classifier
-from compatlib.study.lab.measures.cost import image_speed, index, size, training_seconds, transformation_speed
+from compatlib.study.lab.measures.cost import (
+    image_speed,
+    index,
+    kept_bytes,
+    size,
+    training_seconds,
+    transformation_speed,
+)
 from compatlib.study.lab.measures.gradients import gradients, gradients_by_epoch, gradients_by_tensor
 from compatlib.study.lab.measures.scores import chance, flips, mean_scores, popularity, rank_1, scores, threshold
 from compatlib.study.lab.measures.vectors import collapse, likeness
@@ -21,6 +28,7 @@ __all__ = [
     "gradients_by_tensor",
     "image_speed",
     "index",
+    "kept_bytes",
     "likeness",
     "mean_scores",
     "old_classifier",

@@ -67,6 +67,12 @@ def index(seed: Seed, case: Case) -> Rows:
         yield place | {"metric": "bytes_per_item", "value": each.bytes_per_item}
 
 
+@measure()
+def kept_bytes(seed: Seed, case: Case) -> Rows:
+    """Bytes that must be kept of an item for the gallery to be had without an image."""
+    yield {"metric": "kept_bytes", "value": float(case.gallery.kept_bytes(seed, case.split))}
+
+
 @measure("flops")
 def size(seed: Seed, case: Case) -> Rows:
     """Parameters of the query's model, and operations of one image."""
