@@ -32,7 +32,14 @@ WEIGHTS = {
     "BCT B": (0.3, 1.0, 3.0),
     "BCT C": (0.1, 0.3, 1.0, 3.0),
 }
-OF_HEADS = {"BCT D": (0.1, 0.3, 1.0, 3.0, 10.0)}
+# Where heads are trained besides: form D, and on where the best stood at an end.
+OF_HEADS = {
+    "L2": (1000.0,),
+    "CE + distance": (0.1, 0.3),
+    "contrastive": (30.0,),
+    "distillation": (30.0,),
+    "BCT D": (0.1, 0.3, 1.0, 3.0, 10.0),
+}
 
 
 class Knobs(BaseKnobs):
@@ -49,8 +56,9 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
     for (query, gallery), (q, g) in apart.items():
         names = {"method": "independent", "query_model": query, "gallery_model": gallery}
         yield case(Of(q), Of(g), scores, **names, **place)
-    for method, weights in (WEIGHTS | (OF_HEADS if run.encoders else {})).items():
-        for weight in weights:
+    of_heads = OF_HEADS if run.encoders else {}
+    for method in dict.fromkeys((*WEIGHTS, *of_heads)):
+        for weight in (*WEIGHTS.get(method, ()), *of_heads.get(method, ())):
             new = upgraded(method, weight=weight)
             columns = {"method": method, "x_name": "weight", "x": weight, **place}
             yield case(Of(new), Of(old), scores, query_model="new", gallery_model="old", **columns)
