@@ -99,8 +99,8 @@ def load(
         classes: keep the first so many classes (glyphs: draw so many).
         per_class: keep the first so many images of every class (glyphs: draw so many).
         size: side of the images that are read from a folder; the named sets have their own.
-        root: the folder of the data sets; by default `data_root()`, for features `features_root()`, or what the project
-            carries.
+        root: the folder of the data sets; by default what the project carries, else `data_root()`, for features
+            `features_root()`.
         encoder: of features alone, one of `features.WEIGHTS`.
 
     Raises:
@@ -120,6 +120,8 @@ def load(
         return _first(read, classes, per_class)
     if encoder is not None:
         raise ValueError(f"{name!r} holds images, which no encoder {encoder!r} has seen; leave `encoder` away")
+    if root is None and name in fixtures.CARRIED_IMAGES:
+        return _first(fixtures.images(name, split, fixtures_root()), classes, per_class)
     root = Path(root) if root else data_root()
     if name == "glyphs":
         return _glyphs(split, classes, per_class)

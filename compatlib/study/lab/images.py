@@ -12,7 +12,7 @@ from torch import Tensor
 from compatlib.data import sources, splits
 from compatlib.data.augment import crop_and_flip, two_noisy_views, two_views, view_with_noise
 from compatlib.data.by_encoder import ByEncoder
-from compatlib.data.features import FeatureSet
+from compatlib.data.features import SOURCES, FeatureSet
 from compatlib.data.images import FolderImages, Images, ImageSet
 from compatlib.study.settings import Settings
 
@@ -20,6 +20,8 @@ CLASS_INCREMENTAL, SAMPLE_INCREMENTAL = "class-incremental", "sample-incremental
 CLOSED, OPEN_SET, GENERATIONS = "closed", "open-set", "three generations"
 # Mirrored, a letter or a digit is another sign.
 WITHOUT_FLIP = ("glyphs", "digits", "omniglot_small")
+# What is held out for tuning of data sets of few images a class: of 12 drawings 3.
+HELD_OUT = {"omniglot_lite": 0.25}
 
 
 @lru_cache(maxsize=8)
@@ -44,7 +46,8 @@ def images(
         if isinstance(found, FolderImages) and multiprocessing.parent_process() is None:  # whoever planned has seen it
             found.check()
         return splits.renumbered(found, draw) if draw else found
-    kept, held_out = splits.hold_out(images(dataset, "train", classes, per_class, size, encoder, draw))
+    share = {"share": HELD_OUT[dataset]} if dataset in HELD_OUT else {}
+    kept, held_out = splits.hold_out(images(dataset, "train", classes, per_class, size, encoder, draw), **share)
     return {"kept": kept, "held out": held_out}[split]
 
 
@@ -78,6 +81,18 @@ def images_to_test(run: Settings, split: str = CLASS_INCREMENTAL, encoder: str |
     if split == OPEN_SET:
         return open_set(run, encoder).validation if run.validation else open_set(run, encoder).test
     return _whole(run, "held out" if run.validation else "test", encoder)
+
+
+def pictures(run: Settings) -> Images:
+    """What stands in the test set of the class-incremental split, to look at; of features the images that they are of.
+
+    Raises:
+        FileNotFoundError: these images are not at hand; the message says where to get them.
+    """
+    if not run.encoders:
+        return images_to_test(run)
+    source = SOURCES[run.dataset].images
+    return images(source, "test", run.classes, run.test_per_class, run.image_size, None, run.draw)
 
 
 def open_set(run: Settings, encoder: str | None = None) -> splits.OpenSetSplit:

@@ -24,7 +24,9 @@ from compatlib.study.publishing.environment import ROOT
 NUMERICAL_PACKAGES = ("torch", "torchvision", "numpy", "numba", "faiss-cpu", "scipy", "pandas", "matplotlib", "seaborn")
 
 # Data sets that consist of files, and the folder of each below the data folder.
-FOLDERS = {"cifar100": "cifar100", "omniglot_small": "omniglot"}
+FOLDERS = {"cifar100": "cifar100"}
+# Those that consist of features, in folders of their names below the folder of features.
+FEATURES = ("cifar100_lite", "omniglot_lite")
 
 # What a run's folder is called by its seeds.
 _OF_SEEDS = re.compile(r"seeds-[\d-]+")
@@ -209,10 +211,22 @@ def artifacts_folder(root: Path = ROOT) -> Path:
     return folders.chosen("COMPATLIB_ARTIFACTS", root / "data" / "cache" / "artifacts")
 
 
+def features_folder(root: Path = ROOT) -> Path:
+    """Where features are: $COMPATLIB_FEATURES, by default data/cache/features."""
+    return folders.chosen("COMPATLIB_FEATURES", root / "data" / "cache" / "features")
+
+
+def data_place(run: Run) -> Path:
+    """The folder of the run's data set."""
+    dataset = run.dataset or profile_dataset(run)
+    if dataset in FEATURES:
+        return features_folder(run.root) / dataset
+    return data_folder(run.root) / FOLDERS.get(dataset, dataset)
+
+
 def data_files(run: Run) -> list[Path]:
     """The files of the run's data set, in alphabetical order; none where it is embedded or was not fetched yet."""
-    dataset = run.dataset or profile_dataset(run)
-    return folders.files(data_folder(run.root) / FOLDERS.get(dataset, dataset))
+    return folders.files(data_place(run))
 
 
 def data_state(run: Run) -> str:
@@ -222,13 +236,19 @@ def data_state(run: Run) -> str:
     only touched costs one execution too many, never a stale page: beside the time that a copy may bring along counts
     the one that the system sets whenever a file becomes another. Embedded data have no files; their code is digested.
     """
-    folder, files = data_folder(run.root), []
+    folder, files = data_place(run).parent, []
     real = os.path.realpath(folder)
     for path in data_files(run):
         target, about = os.path.relpath(os.path.realpath(path), real), path.stat()
         name = path.relative_to(folder).as_posix()
         files.append((name, target, about.st_size, about.st_mtime_ns, about.st_ctime_ns))
     return _digest([run.dataset or profile_dataset(run), files])
+
+
+def profile_encoders(run: Run) -> tuple[str, ...]:
+    """The encoders on whose features the profile's heads stand; none where networks see images."""
+    path = run.profile_folder / f"{run.profile}.yml"
+    return tuple(dict.fromkeys(yaml.safe_load(path.read_text(encoding="utf-8")).get("encoders", {}).values()))
 
 
 def profile_dataset(run: Run) -> str:

@@ -12,7 +12,15 @@ from pathlib import Path
 from compatlib.study.publishing import processes
 from compatlib.study.publishing.book import BookError, changed_parts, check_contents, is_fresh
 from compatlib.study.publishing.reporting import duration_in_words
-from compatlib.study.publishing.runs import FOLDERS, Run, data_files, page_names, profile_dataset
+from compatlib.study.publishing.runs import (
+    FEATURES,
+    FOLDERS,
+    Run,
+    data_files,
+    page_names,
+    profile_dataset,
+    profile_encoders,
+)
 
 
 def build(run: Run, target: Path, pages: Sequence[str], *, cores: int | None = None, executor: str = "") -> int:
@@ -49,9 +57,15 @@ def fetch_data(run: Run) -> None:
     """Fetch the run's data set before any page is planned: its files are part of what makes a page fresh.
 
     Raises:
-        FileNotFoundError: it cannot be fetched; the message says where to get it and where to put it.
+        FileNotFoundError: it cannot be fetched; the message says where to get it and where to put it, or how to embed
+            the images.
     """
     dataset = run.dataset or profile_dataset(run)
+    if dataset in FEATURES:
+        from compatlib.data import sources
+
+        for encoder in profile_encoders(run):
+            sources.load(dataset, "train", encoder=encoder)
     if dataset in FOLDERS and not data_files(run):
         from compatlib.data import sources
 

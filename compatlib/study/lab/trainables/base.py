@@ -173,11 +173,16 @@ class RoleModel(Trainable):
             }
         )
 
+    @property
+    def classifier_stream(self) -> str:
+        """Of the classifier's initial weights."""
+        return f"{self.base_role} classifier"
+
     def new_classifier(self, run: Settings, seed: int) -> nn.Module:
         """The role's classifier, untrained."""
         kind, dim = role_of(self.base_role).classifier, self.network(run).dim
         make = partial(make_classifier, kind, dim, self.images(run), self.recipe(run))
-        return initialised(make, seed, f"{self.base_role} classifier")
+        return initialised(make, seed, self.classifier_stream)
 
     def placement(self, run: Settings, seed: int) -> dict[str, Any]:
         """What a method's `fit` is told besides its parts: the role's own streams, images and recipe."""

@@ -146,15 +146,19 @@ class Narrow(_OfSplit):
         """Of weights, order and augmentation."""
         return f"{self.base_role} width {self.width:g}" if self.method == INDEPENDENT else self.base_role
 
+    @property
+    def classifier_stream(self) -> str:
+        """Of the classifier's initial weights: two that begin with the same rows would meet."""
+        return f"{self.stream} classifier"
+
     def trained_widths(self, run: Settings) -> tuple[float, ...]:
         """Its own."""
         return (self.width,)
 
     def settings(self, run: Settings) -> dict[str, Any]:
         """The role's, the width, and whose part its initial weights are."""
-        form = {"form": "A"} if self.method == ONE_TO_ONE else {}
-        own = {"stream": self.stream, "width": self.width}
-        return super().settings(run) | own | form
+        method = {"form": "A"} if self.method == ONE_TO_ONE else {"classifier": self.classifier_stream}
+        return super().settings(run) | {"stream": self.stream, "width": self.width} | method
 
     def build(self, run: Settings, seed: int) -> nn.ModuleDict:
         """Backbone and classifier; the narrow network as `Slimmable.extract` makes it."""
