@@ -34,13 +34,14 @@ class Source:
     """The images that are embedded.
 
     images: their data set. digests: `ImageSet.digest` of each split. count: of all splits together. views: of every
-    image, in the order in which they are stored.
+    image, in the order in which they are stored. size: numbers of a view.
     """
 
     images: str
     digests: Mapping[str, str]
     count: int
     views: tuple[str, ...]
+    size: int = 1280
 
 
 SOURCES = {

@@ -10,6 +10,7 @@ import torch
 
 from compatlib.data import features, fixtures, sources, splits
 from compatlib.data.features import Source
+from compatlib.data.images import ImageSet
 
 CARRIED = [(name, encoder) for name, encoders in fixtures.CARRIED.items() for encoder in encoders]
 DRAWINGS = {"train": 12, "test": 8}  # of drawers 1–12 and 13–20
@@ -52,11 +53,55 @@ def test_the_carried_features_tell_characters_apart(encoder):
 def test_what_is_carried_is_small_and_described_with_its_checksum():
     root, described = sources.fixtures_root(), (sources.fixtures_root().parent / "README.md").read_text()
     files = {fixtures.place(name, encoder, root): (name, encoder) for name, encoder in CARRIED}
-    assert {path for path in root.rglob("*.npz")} == set(files)
-    assert sum(path.stat().st_size for path in files) < 12e6
+    pictures = {fixtures.images_place(name, root): checksum for name, checksum in fixtures.CARRIED_IMAGES.items()}
+    assert {path for path in root.rglob("*.npz")} == {*files, *pictures}
+    assert sum(path.stat().st_size for path in (*files, *pictures)) < 12e6
+    assert all(checksum in described for checksum in pictures.values())
     for path, (name, encoder) in files.items():
         assert hashlib.sha256(path.read_bytes()).hexdigest() == fixtures.CARRIED[name][encoder]
         assert f"`{fixtures.CARRIED[name][encoder]}` ({encoder})" in described
+
+
+@pytest.mark.parametrize("split", DRAWINGS)
+def test_the_carried_drawings_are_those_that_the_encoders_saw_in_their_order(monkeypatch, tmp_path, split):
+    monkeypatch.setenv("COMPATLIB_DATA", str(tmp_path))  # no archive is at hand
+    found, seen = sources.load("omniglot_small", split), sources.load("omniglot_lite", split, encoder="lite0")
+    assert found.digest() == features.SOURCES["omniglot_lite"].digests[split]
+    assert torch.equal(found.labels, seen.labels)
+    assert found.class_names == seen.class_names
+    assert found.images.shape == (len(seen), 1, 35, 35)
+    few = sources.load("omniglot_small", split, classes=3, per_class=2)
+    assert few.labels.tolist() == [0, 0, 1, 1, 2, 2]
+
+
+@pytest.fixture
+def drawings(tmp_path, monkeypatch) -> dict[str, ImageSet]:
+    """The only images that are carried: of a data set `letters`."""
+    labels, names = torch.arange(12) % 3, ("a", "b", "c")
+    pixels = torch.randint(256, (2, 12, 1, 4, 4), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    found = {split: ImageSet(each, labels, names) for split, each in zip(("train", "test"), pixels, strict=True)}
+    monkeypatch.setattr(sources, "fixtures_root", lambda: tmp_path)
+    checksum = fixtures.write_images(fixtures.images_place("letters", tmp_path), found)
+    monkeypatch.setattr(fixtures, "CARRIED_IMAGES", {"letters": checksum})
+    return found
+
+
+@pytest.mark.parametrize("split", DRAWINGS)
+def test_images_that_are_written_are_read_as_they_were(drawings, split):
+    found = sources.load("letters", split)
+    assert found.digest() == drawings[split].digest()
+    assert torch.equal(found.images, drawings[split].images)
+
+
+def test_images_that_are_missing_or_damaged_are_told_of(drawings, tmp_path):
+    path = fixtures.images_place("letters", tmp_path)
+    assert fixtures.write_images(path, drawings) == fixtures.CARRIED_IMAGES["letters"]  # the same bytes
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(ValueError, match=r"images\.npz is damaged, or another file: its SHA-256 is .*; `git checkout -- da"):
+        sources.load("letters", "train")
+    path.unlink()
+    with pytest.raises(FileNotFoundError, match=r"images\.npz is not there: it belongs to the repository.*back letters"):
+        sources.load("letters", "train")
 
 
 # A small set in the same form.

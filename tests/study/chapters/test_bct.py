@@ -9,9 +9,11 @@ import pytest
 from compatlib.evaluation.retrieval import evaluate
 from compatlib.study.chapters.bct import tuning
 from compatlib.study.chapters.bct.plan import (
+    ALL_METHODS,
     CHAPTER,
     CLAIMED,
     FORMS,
+    HEADLINE,
     METHODS,
     SAME_ENCODER,
     TABLES,
@@ -133,7 +135,8 @@ def test_a_profile_measures_its_tables(profile):
         planned, swept = list(cases(run, seed)), seed in run.sweep_seeds
         columns = [case.columns for case in planned]
         methods = {each["method"] for each in columns if each["split"] == CLASS_INCREMENTAL and "x" not in each}
-        chosen = {*(METHODS if swept else CLAIMED)}.intersection(run.knobs.methods or METHODS)
+        every, few = (ALL_METHODS, HEADLINE) if run.encoders else (METHODS, CLAIMED)
+        chosen = {*(every if swept else few)}.intersection(run.knobs.methods or every)
         assert methods == chosen | {"chance"}
         assert any(each["split"] == SAMPLE_INCREMENTAL for each in columns) == ("BCT C" in chosen)
         assert any(each.get("variant") in CHANGES for each in columns) == (swept and "B2" in wanted)
@@ -168,7 +171,8 @@ def test_a_run_may_measure_some_methods_alone(tiny_run):
 
 def test_the_chain_of_made_rows_is_measured_where_it_does_not_collapse():
     """Out of a collapsed generation's embeddings no row can be made for the next."""
-    for profile, methods in (("study", {"independent", "BCT A", "BCT C"}), ("laptop", {"independent", "BCT A"})):
+    with_c, without = {"independent", "BCT A", "BCT C"}, {"independent", "BCT A"}
+    for profile, methods in (("study", with_c), ("heads", with_c), ("laptop", with_c), ("smoke", without)):
         run = settings({"profile": profile}, Knobs)
         for seed in run.seeds:
             planned = [case.columns for case in cases(run, seed)]

@@ -2,6 +2,7 @@
 
 import dataclasses
 import importlib.util
+import itertools
 import pkgutil
 
 import pytest
@@ -56,12 +57,11 @@ def test_every_method_and_network_that_the_study_uses_belongs_to_a_behaviour(pac
 
 def test_every_behaviour_is_stood_on_by_some_case():
     found = set()
-    for chapter in CHAPTERS.values():
-        run = chapter.prepared(settings({"profile": "laptop"}, chapter.knobs))
+    for chapter, profile in itertools.product(CHAPTERS.values(), ("smoke", "laptop")):
+        run = chapter.prepared(settings({"profile": profile}, chapter.knobs))
         for case in chapter.cases(run, run.seeds[0]):
             found |= set(case.behaviours(run))
     of_no_row = {"gallery"}  # what a user runs: of it only seconds are measured
-    of_no_row |= {"heads", "noise", "projection"}  # of a profile on features, which tests do not have
     assert found - of_no_row == set(BEHAVIOURS) - of_no_row
 
 

@@ -26,6 +26,7 @@ def files(tmp_path, monkeypatch) -> Path:
     source = Source("letters", {"train": "a" * 64, "test": "b" * 64}, len(FEATURES), ("plain",))
     monkeypatch.setitem(features.SOURCES, "letters_lite", source)
     monkeypatch.setattr(carried, "CARRIED", {"letters_lite": {"lite0": "", "lite2": ""}})
+    monkeypatch.setattr(carried, "CARRIED_IMAGES", {})
     monkeypatch.setattr(sources, "fixtures_root", lambda: tmp_path / "fixtures")
     monkeypatch.setenv("COMPATLIB_FEATURES", str(tmp_path / "features"))
     for encoder in ("lite0", "lite2"):
@@ -40,6 +41,21 @@ def embed(encoder: str, values: np.ndarray = FEATURES, **changes) -> None:
     names = ["a", "b", "c"]
     identity = features.made_of("letters_lite", encoder) | {"counts": COUNTS, "class_names": names} | changes
     path.with_name(f"{path.name}.json").write_text(json.dumps({"identity": identity, "shape": [9, 4]}))
+
+
+def test_images_are_made_out_of_the_data_at_hand_and_read_before_them(files, capsys, monkeypatch):
+    monkeypatch.setattr(carried, "CARRIED_IMAGES", {"digits": ""})
+    monkeypatch.setattr(carried, "CARRIED", {})
+    before = {split: sources.load("digits", split, root=files) for split in sources.SPLITS}
+    assert fixtures.main() == 0
+    path = files.parent / "digits" / "images.npz"
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert capsys.readouterr().out.startswith(f"{path}: {path.stat().st_size:,} bytes, SHA-256 {found}, before none: name")
+    monkeypatch.setattr(carried, "CARRIED_IMAGES", {"digits": found})
+    monkeypatch.setitem(sources._READERS, "digits", None)
+    assert {split: sources.load("digits", split).digest() for split in before} == {
+        split: each.digest() for split, each in before.items()
+    }
 
 
 def test_the_command_makes_every_file_to_the_same_bytes_and_tells_what_to_name(files, capsys, monkeypatch):

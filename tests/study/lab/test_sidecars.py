@@ -101,7 +101,7 @@ def test_a_cases_name_is_its_columns_and_what_is_asked():
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS.values(), ids=CHAPTERS)
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "study"])
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "study", "heads"])
 def test_the_cases_of_a_chapter_are_told_apart(no_data, chapter, profile):
     """Else one would be aged by the other."""
     run = chapter.prepared(settings({"profile": profile}, chapter.knobs))
@@ -114,7 +114,7 @@ def content(run: Settings, what) -> list:
     return [[each.kind, differing(each.settings(run)), behaviours_of(run, each)] for each in with_ancestors([what])]
 
 
-@pytest.mark.parametrize("profile", ["smoke", "study"])
+@pytest.mark.parametrize("profile", ["smoke", "study", "heads"])
 def test_over_all_chapters_a_name_stands_for_one_content(no_data, profile):
     """Whichever chapter asks, of those that publish models."""
     found = {}

@@ -198,7 +198,7 @@ def test_files_that_a_page_does_not_depend_on(run, path):
     ("dataset", "name"),
     [
         ("cifar100", "cifar100/train-0.npz"),
-        ("omniglot_small", "omniglot/images_background_small1.zip"),
+        ("cifar100_lite", "features/cifar100_lite/lite0.npy"),
         ("faces", "faces/train/a/1.png"),
     ],
 )

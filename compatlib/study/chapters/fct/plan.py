@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from compatlib.data.features import SOURCES
 from compatlib.evaluation.checks import DISTANCES
 from compatlib.study.lab.cases import Case, case, under
 from compatlib.study.lab.changes import CHANGES as UPGRADE_CHANGES
@@ -11,8 +12,6 @@ from compatlib.study.lab.images import (
     CLASS_INCREMENTAL,
     GENERATIONS,
     SAMPLE_INCREMENTAL,
-    encoder_of,
-    training_images,
 )
 from compatlib.study.lab.measures import (
     chance,
@@ -111,7 +110,7 @@ def sides(run: Settings) -> list[Side | None]:
     sized = [max(1, round(size * own.dim)) for size in SIZES] if "sizes" in wanted else []
     sizes = [Side(own.side, size) for size in sized]
     if run.encoders:
-        size = training_images(run, encoder_of(run, "old")).stored.shape[-1]
+        size = SOURCES[run.dataset].size
         kinds += [Side(RAW, size)] if "F2" in wanted else []
         sizes += [Side(COMPONENTS, each) for each in sized if each <= size]
     return [None, own, *kinds, *sizes] if kinds or sizes else []

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from compatlib.data import sources
+from compatlib.data import features, sources
 from compatlib.data.features import FeatureSet
 from compatlib.data.images import ImageSet
 from compatlib.study.lab import images, roles
@@ -154,6 +155,8 @@ def drawn_data() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sources, "load", _load)
+        for name, source in features.SOURCES.items():
+            patch.setitem(features.SOURCES, name, replace(source, size=FEATURE_SIZE))
         forget()
         torch.set_num_threads(1)
         try:
