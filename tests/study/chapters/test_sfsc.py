@@ -259,13 +259,32 @@ def test_the_best_is_the_best_mean_of_both_tests(tuned):
 
 def test_the_divergence_is_tuned_where_heads_are_trained_at_the_base_models_rate():
     run = settings({"profile": "heads"}, tuning.Knobs)
-    tried = [(each.columns["variant"], each.columns["x"]) for each in tuning.cases(run, 0)]
-    found = {one for one in tried if tuning.DIVERGENCE in one[0]}
+    planned = [case.columns for case in tuning.cases(run, 0)]
+    found = {(each["variant"], each["x"]) for each in planned if tuning.DIVERGENCE in each["variant"]}
+    tuned = {split: {each["method"] for each in planned if each["split"] == split} for split in (CLOSED, OPEN_SET)}
+    assert tuned == {CLOSED: set(tuning.TUNED), OPEN_SET: {BCT_S, "BCT-S + uncertainty"}}
     assert {tuning.evidential_values(variant) for variant, _ in found} == {
         (scale, weight) for scale in tuning.LOGIT_SCALES for weight in tuning.DIVERGENCES
     }
     assert {rate for _, rate in found} == {run.training.learning_rate} <= set(tuning.RATES)
     assert tuning.evidential_values("4") == (4.0, Knobs().kl_weight)
+
+
+def test_the_open_set_split_may_have_values_of_its_own():
+    run = settings({"profile": "heads", "kl_weight": 0.5, "open_set": {"kl_weight": 0.05, "logit_scale": 2.0}}, Knobs)
+    own = {case.columns["split"]: case.run(run).knobs for case in cases(run, 0) if case.columns["method"] == SFSC}
+    assert (own[CLOSED].kl_weight, own[CLOSED].logit_scale) == (0.5, run.knobs.logit_scale)
+    assert (own[OPEN_SET].kl_weight, own[OPEN_SET].logit_scale) == (0.05, 2.0)
+    rate = own[OPEN_SET].rate_evidential
+    for split, scale, weight in ((CLOSED, run.knobs.logit_scale, 0.5), (OPEN_SET, 2.0, 0.05)):
+        words = f"{scale:g}{tuning.DIVERGENCE}{weight:g}"
+        assert [tuning.is_chosen(run, SFSC, words, rate, each) for each in (CLOSED, OPEN_SET)] == [
+            split == each for each in (CLOSED, OPEN_SET)
+        ]
+    with pytest.raises(
+        ValueError, match=r"values of the open-set split are given for \['widths'\]; choose from \('rate_cr"
+    ):
+        settings({"profile": "heads", "open_set": {"widths": 2.0}}, Knobs)
 
 
 @pytest.mark.parametrize("profile", ["smoke", "laptop", "study", "large", "heads"])

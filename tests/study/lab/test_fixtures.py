@@ -50,7 +50,9 @@ def test_images_are_made_out_of_the_data_at_hand_and_read_before_them(files, cap
     assert fixtures.main() == 0
     path = files.parent / "digits" / "images.npz"
     found = hashlib.sha256(path.read_bytes()).hexdigest()
-    assert capsys.readouterr().out.startswith(f"{path}: {path.stat().st_size:,} bytes, SHA-256 {found}, before none: name")
+    assert capsys.readouterr().out.startswith(
+        f"{path}: {path.stat().st_size:,} bytes, SHA-256 {found}, before none: name"
+    )
     monkeypatch.setattr(carried, "CARRIED_IMAGES", {"digits": found})
     monkeypatch.setitem(sources._READERS, "digits", None)
     assert {split: sources.load("digits", split).digest() for split in before} == {

@@ -4,7 +4,7 @@ import itertools
 from collections.abc import Iterator
 from typing import ClassVar, Literal
 
-from compatlib.study.lab.cases import Case, case
+from compatlib.study.lab.cases import Case, case, under
 from compatlib.study.lab.experiment import Chapter
 from compatlib.study.lab.images import CLOSED, OPEN_SET
 from compatlib.study.lab.measures import (
@@ -63,14 +63,24 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
     """Every method of the run's tables, and chance on their splits."""
     planned = wanted(run, seed)
     for split, method in planned:
-        yield from score_cases(run, method, split)
-        yield from cost_cases(run, method, split)
-        if method in SWITCHABLE:
-            space = widths_of(run, method, split)[FULL]
-            asked = (gradients, gradients_by_epoch, gradients_by_tensor)
-            yield case(space, space, *asked, split=split, method=method)
+        yield from under(method_cases(run, method, split), values_of(run, split))
     for split in dict.fromkeys(split for split, _ in planned):
         yield case(Labels(), Labels(), chance, split=split, method="chance", distance=run.knobs.distance)
+
+
+def method_cases(run: Settings, method: str, split: str) -> Iterator[Case]:
+    """Scores and costs of a method's widths, and of one network what its gradients did."""
+    yield from score_cases(run, method, split)
+    yield from cost_cases(run, method, split)
+    if method in SWITCHABLE:
+        space = widths_of(run, method, split)[FULL]
+        asked = (gradients, gradients_by_epoch, gradients_by_tensor)
+        yield case(space, space, *asked, split=split, method=method)
+
+
+def values_of(run: Settings, split: str) -> dict[str, float]:
+    """Changes of a run on a split: the open-set one may be tuned by itself."""
+    return {f"knobs.{name}": value for name, value in run.knobs.open_set if split == OPEN_SET}
 
 
 def wanted(run: Settings, seed: int) -> list[tuple[str, str]]:

@@ -1,6 +1,7 @@
 """Tables of the chapter *SFSC*, from its rows."""
 
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 
 import pandas as pd
@@ -141,12 +142,13 @@ def tensor_table(measured: Rows) -> pd.DataFrame:
     return shown.rename_axis(index="tensor", columns=None).reset_index()
 
 
-def tuning_table(tuned: Rows, chosen: Settings) -> pd.DataFrame:
+def tuning_table(tuned: Rows, chosen: Settings, split: str = "closed") -> pd.DataFrame:
     """Means over widths of self-test and cross-test on held-out images, by loss, rate, logit scale and divergence."""
-    judged = tuning.judged(tuned)
+    tuned = replace(tuned, frame=tuned.frame[tuned.frame["split"] == split])
+    judged = tuning.judged(tuned, split)
     judged = judged.loc[sorted(judged.index, key=lambda one: (one[0], *tuning.evidential_values(one[1]), one[2]))]
     titles = {"method": "method", "variant": "logit scale", "x": "learning rate"}
-    is_chosen = partial(tuning.is_chosen, chosen)
+    is_chosen = partial(tuning.is_chosen, chosen, split=split)
     found = tables.tuning(tuned, judged, titles, BOTH_MEANS, is_chosen, judged_by="mean of both (%)")
     found["logit scale"] = found["logit scale"].str.replace(tuning.DIVERGENCE, ", divergence × ", regex=False)
     return found

@@ -1,9 +1,9 @@
 """Sub-models of several widths: parts of one switchable network, or networks of their own."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 from torch import nn
@@ -35,6 +35,8 @@ PROJECTED_TRIPLET = "Asymmetric-S + projection"
 TRIED = {PROJECTED_TRIPLET: ("triplet", "all")}  # in grids alone: projection where most gradients conflict
 APART = (INDEPENDENT, ONE_TO_ONE)  # a training for every narrower width; the full model is the base model
 METHODS = (*APART, JOINT, *SWITCHABLE)
+# What may be another on the open-set split.
+OF_A_SPLIT = ("rate_cross_entropy", "rate_evidential", "rate_triplet", "rate_joint", "logit_scale", "kl_weight")
 SPLITS = {CLOSED: "new", OPEN_SET: "new_open"}  # by the role whose images, network and streams every method has
 
 
@@ -43,7 +45,8 @@ class WidthKnobs(Knobs):
 
     widths: ascending shares of the channels, of which the last is 1. rate_…: the learning rate, by the loss of the
     narrower widths, or of separate networks that are trained jointly. logit_scale, kl_weight: of the evidential loss.
-    clip_norm: of the whole update's gradient; 0 for none.
+    clip_norm: of the whole update's gradient; 0 for none. open_set: which of these are others on the open-set split; a
+    mapping, or pairs.
     """
 
     widths: tuple[float, ...] = WIDTHS
@@ -54,10 +57,20 @@ class WidthKnobs(Knobs):
     logit_scale: float = Field(1.0, gt=0)
     kl_weight: float = Field(5e-4, ge=0)
     clip_norm: float = Field(10.0, ge=0)
+    open_set: tuple[tuple[str, Annotated[float, Field(gt=0)]], ...] = ()
 
     def learning_rate(self, method: str) -> float:
         """Of the method's training."""
         return getattr(self, rate_of(method))
+
+    @field_validator("open_set", mode="before")
+    @classmethod
+    def _of_a_loss(cls, values: Any) -> Any:
+        values, valid = tuple(values.items()) if isinstance(values, Mapping) else values, OF_A_SPLIT
+        unknown = [name for name, _ in values if name not in valid]
+        if unknown:
+            raise ValueError(f"values of the open-set split are given for {unknown}; choose from {valid}")
+        return values
 
     @field_validator("widths")
     @classmethod
