@@ -25,7 +25,7 @@ from compatlib.study.lab.experiment import measure, tasks, validation
 from compatlib.study.lab.images import CLOSED, OPEN_SET
 from compatlib.study.lab.seed import Seed
 from compatlib.study.lab.trainables import Base
-from compatlib.study.lab.trainables.widths import APART, BCT_S, METHODS, SWITCHABLE
+from compatlib.study.lab.trainables.widths import APART, BCT_S, METHODS, SFSC, SWITCHABLE
 from compatlib.study.settings import changed, settings
 
 pytestmark = pytest.mark.usefixtures("keeps_trained")

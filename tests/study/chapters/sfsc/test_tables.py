@@ -7,6 +7,7 @@ from compatlib.study.chapters.sfsc import plan, tables, trials, tuning
 from compatlib.study.chapters.sfsc.plan import FULL_GALLERY, MEAN, OF_TABLE, OWN_GALLERIES
 from compatlib.study.lab import sidecars
 from compatlib.study.lab.figures.cells import pair
+from compatlib.study.lab.images import CLOSED
 from compatlib.study.lab.measures.gradients import EPOCH
 from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.widths import METHODS, SWITCHABLE
@@ -99,7 +100,7 @@ def tuned_rows() -> Rows:
         for method in tuning.TUNED
     ]
     means = pair(MEAN, (OWN_GALLERIES, FULL_GALLERY), metric="cmc@1")
-    return made.made(*cells, **means, x_name="learning rate", x=tuning.RATES, seeds=(100,))
+    return made.made(*cells, **means, split=CLOSED, x_name="learning rate", x=tuning.RATES, seeds=(100,))
 
 
 def test_the_tuning_table_marks_the_values_that_the_run_has():
