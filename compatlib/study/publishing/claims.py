@@ -1,5 +1,6 @@
 """Claims and their verdicts: what a paper states, the rows that speak of it, and what they say."""
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -29,6 +30,25 @@ MEASUREMENTS = {
     "above": (1, 1, "one cell with its margin"),
 }
 PICKED_BY = tuple(name for name in COLUMNS if name not in (*GROUP, "chapter", "value"))
+# Where a claim is tested: profile and data set of published rows, in the order in which they are shown.
+REGIMES = {"heads": "cifar100_lite", "study": "cifar100", "large": "cifar100"}
+Cell = dict[str, str | float]
+
+
+class Condition(BaseModel):
+    """What may decide a claim, and the same measurements under it: where regimes differ, a reader sees its numbers.
+
+    words: such as "signed head". profile: whose rows they are. chapter: the claim's where it is not named. shared,
+    rows: what picks the cells, over the claim's own.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    words: str
+    profile: Literal[tuple(REGIMES)]
+    chapter: str | None = None
+    shared: Cell = {}
+    rows: tuple[Cell, ...] = ()
 
 
 class Claim(BaseModel):
@@ -36,7 +56,8 @@ class Claim(BaseModel):
 
     `rows` are the claim's measurements in the order of its kind: a > b (direction), a < b < c… (chain), a and b
     (equivalence), a (at_chance), a > margin (above); each picks one value a seed. `shared` holds what all of them have
-    in common. `whose` the claim is: the paper's own words, our reading of it, or this study's.
+    in common. `whose` the claim is: the paper's own words, our reading of it, or this study's. `when`: the conditions
+    that are shown where its verdicts differ between regimes.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,9 +69,10 @@ class Claim(BaseModel):
     where: str
     chapter: str
     kind: Literal["direction", "chain", "equivalence", "at_chance", "above"]
-    rows: tuple[dict[str, str | float], ...]
-    shared: dict[str, str | float] = {}
+    rows: tuple[Cell, ...]
+    shared: Cell = {}
     margin: float | None = None
+    when: tuple[Condition, ...] = ()
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "Claim":
@@ -59,7 +81,11 @@ class Claim(BaseModel):
             raise ValueError(f"a claim of kind {self.kind} compares {words}, got {len(self.rows)}")
         if (self.margin is None) != (self.kind in ("direction", "chain")):
             raise ValueError(f"a claim of kind {self.kind} {'needs' if self.margin is None else 'has no'} margin")
-        unknown = {name for cell in (self.shared, *self.rows) for name in cell} - set(PICKED_BY)
+        longest = max((len(condition.rows) for condition in self.when), default=0)
+        if longest > len(self.rows):
+            raise ValueError(f"a condition picks {longest} measurements of a claim that compares {len(self.rows)}")
+        conditions = [cell for each in self.when for cell in (each.shared, *each.rows)]
+        unknown = {name for cell in (self.shared, *self.rows, *conditions) for name in cell} - set(PICKED_BY)
         if unknown:
             raise ValueError(f"unknown columns {sorted(unknown)}; a cell is picked by {PICKED_BY}")
         return self
@@ -67,6 +93,13 @@ class Claim(BaseModel):
     def cells(self) -> list[dict[str, Any]]:
         """What picks each measurement's rows."""
         return [{**self.shared, **cell} for cell in self.rows]
+
+    def under(self, condition: Condition) -> "Claim":
+        """The same claim of the rows that a condition picks."""
+        pairs = itertools.zip_longest(self.cells(), condition.rows, fillvalue={})
+        cells = tuple({**cell, **condition.shared, **own} for cell, own in pairs)
+        own = {"rows": cells, "shared": {}, "when": (), "chapter": condition.chapter or self.chapter}
+        return self.model_copy(update=own)
 
 
 @dataclass(frozen=True)
@@ -186,12 +219,53 @@ def table(judged: list[Judged]) -> pd.DataFrame:
     return pd.DataFrame([_line(each) for each in judged])
 
 
+def by_regime(judged: Iterable[Judged], *chapters: str) -> pd.DataFrame:
+    """A line a claim: statement, whose it is, by regime the verdict with differences in points and n; what decides.
+
+    Args:
+        judged: verdicts, of one regime or more.
+        chapters: whose claims; all by default.
+    """
+    own = [each for each in judged if not chapters or each.claim.chapter in chapters]
+    there = [name for name in REGIMES if any(each.profile == name for each in own)]
+    lines = {each.claim.id: {"claim": each.claim.statement, "paper": _whose(each.claim)} for each in own}
+    for name, line in lines.items():
+        found = {each.profile: each for each in own if each.claim.id == name}
+        line |= {regime: _in_short(found.get(regime)) for regime in there}
+        outcomes = {each.verdict.outcome for each in found.values() if each.verdict}
+        (claim,) = {id(each.claim): each.claim for each in found.values()}.values()
+        line["where they differ"] = _conditions(claim) if len(outcomes) > 1 else ""
+    return pd.DataFrame(lines.values())
+
+
+def _in_short(judged: Judged | None) -> str:
+    """Such as "reproduced: +1.2 [+0.8, +1.6], n = 5"."""
+    if judged is None or judged.verdict is None:
+        return "not measured"
+    links = judged.verdict.links
+    told = f"{judged.verdict.outcome}: {'; '.join(map(_difference, links))}, n = {min(link.n for link in links)}"
+    return told + (", by an earlier version" if judged.is_earlier else "")
+
+
+def _conditions(claim: Claim) -> str:
+    """The differences under what may decide the claim, in one clause."""
+    found = []
+    for condition in claim.when:
+        rows = pool(condition.chapter or claim.chapter, condition.profile, REGIMES[condition.profile])
+        judged = judge(claim.under(condition), rows)
+        if judged.verdict is not None:
+            found.append(f"{condition.words} {'; '.join(map(_difference, judged.verdict.links))}")
+    return ", ".join(found)
+
+
+def _whose(claim: Claim) -> str:
+    return claim.paper if claim.whose != "our reading" else f"{claim.paper} (our reading)"
+
+
 def _line(each: Judged) -> dict[str, str]:
     measured_on = f"{each.dataset} ({each.profile})" if each.profile else ""
     measured_on += ", by an earlier version" if each.is_earlier else ""
-    claim = each.claim
-    paper = claim.paper if claim.whose != "our reading" else f"{claim.paper} (our reading)"
-    line = {"claim": claim.statement, "paper": paper, "measured on": measured_on}
+    line = {"claim": each.claim.statement, "paper": _whose(each.claim), "measured on": measured_on}
     if each.verdict is None:
         return line | {"n": "0", "difference (points)": "", "chance of": "", "verdict": "not measured"}
     links = each.verdict.links
@@ -252,9 +326,9 @@ def _chance_cell(claim: Claim) -> dict[str, Any]:
 
 
 def overview(judged: list[Judged]) -> pd.DataFrame:
-    """The verdicts as a table; the book's front page takes it from the page that calls this."""
+    """The verdicts by regime as a table; the book's front page takes it from the page that calls this."""
     from myst_nb import glue  # the book's tool: only a page needs it
 
-    overview = table(judged)
+    overview = by_regime(judged)
     glue("claims", show(overview), display=False)
     return overview

@@ -15,8 +15,8 @@ BEGIN, END = "<!-- claims: written by `make notebooks` -->", "<!-- end of claims
 
 
 def claims_table() -> str:
-    """All claims with their verdicts as a Markdown table."""
-    table = claims.table(claims.judge_published())
+    """All claims with their verdicts by regime as a Markdown table."""
+    table = claims.by_regime(claims.judge_published())
     lines = [table.columns, ["---"] * len(table.columns), *table.itertuples(index=False)]
     return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)
 

@@ -13,8 +13,8 @@ from compatlib.study.publishing import claims
 from compatlib.study.publishing.chapters import chapter_of
 from compatlib.study.settings import Settings
 
-# What is published, in the order of columns and panels; a chapter shows those that it has rows of.
-PUBLISHED = (("heads", "cifar100_lite"), ("study", "cifar100"), ("large", "cifar100"))
+# In the order of columns and panels; a chapter shows those that it has rows of.
+PUBLISHED = tuple(claims.REGIMES.items())
 
 
 def published(chapter: str, runs: Iterable[tuple[str, str]] = PUBLISHED) -> list[Source]:

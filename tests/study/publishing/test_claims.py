@@ -475,3 +475,71 @@ def test_numbers_pick_rows_too(tmp_path):
     path.write_text(yaml.safe_dump([content]))
     records = [cell(seed, x, metric="map", x_name="share", x=x) for x in (0, 0.5, 1) for seed in range(3)]
     assert outcome(load(path=path)[0], described(records)) == "not reproduced"
+
+
+# Claims by regime.
+
+
+def of_profile(profile: str, dataset: str, **values) -> Rows:
+    return described([each | {"profile": profile, "dataset": dataset} for each in records_of(**values)])
+
+
+@pytest.fixture
+def regimes(monkeypatch) -> list[claims.Judged]:
+    """A claim that holds on heads and not on small networks, and one that was measured on small networks alone."""
+    near, far = np.array([0.3, 0.31, 0.32]), np.array([0.2, 0.211, 0.22])
+    rows_of = {
+        "heads": of_profile("heads", "cifar100_lite", a=near, b=far, signed=near, other=near + 0.1 + SPREAD),
+        "study": of_profile("study", "cifar100", a=far, b=near, c=far, d=near),
+    }
+    monkeypatch.setattr(claims, "pool", lambda chapter, profile, dataset: rows_of[profile])
+    when = [
+        {"words": "signed", "profile": "heads", "rows": [{"query_model": "signed"}]},
+        {"words": "other", "profile": "heads", "rows": [{"query_model": "b"}, {"query_model": "other"}]},
+        {"words": "never measured", "profile": "study", "chapter": "bct", "rows": [{"query_model": "z"}]},
+    ]
+    both = claim(when=when)
+    alone = claim(id="alone", statement="c is above d", whose="our reading", rows=[{"query_model": n} for n in "cd"])
+    return [judge(both, rows_of["study"]), judge(both, rows_of["heads"]), judge(alone, rows_of["study"])]
+
+
+def test_a_claim_is_a_line_with_a_column_a_regime_and_what_decides_where_they_differ(regimes):
+    shown = claims.by_regime(regimes)
+    assert list(shown) == ["claim", "paper", "heads", "study", "where they differ"]
+    first, second = shown.to_dict("records")
+    assert first["claim"] == "a is above b"
+    assert first["heads"].startswith("reproduced: +10.0 [")
+    assert first["study"].startswith("not reproduced: -10.0 [")
+    assert first["study"].endswith("], n = 3")
+    signed, other = first["where they differ"].split("], ")
+    assert signed.startswith("signed +10.0 [")
+    assert other.startswith("other -20.0 [")
+    assert (second["paper"], second["heads"]) == ("a paper (our reading)", "not measured")
+    assert second["where they differ"] == ""
+
+
+def test_where_regimes_agree_no_condition_is_shown(regimes):
+    on_study, _, _ = regimes
+    twice = [on_study, claims.Judged(on_study.claim, "heads", "cifar100_lite", on_study.verdict)]
+    assert claims.by_regime(twice)["where they differ"].tolist() == [""]
+
+
+def test_claims_of_other_chapters_are_left_out(regimes):
+    assert len(claims.by_regime(regimes, "problem")) == 2
+    assert claims.by_regime(regimes, "sfsc").empty
+
+
+@pytest.mark.parametrize(
+    ("when", "words"),
+    [
+        ([{"words": "w", "profile": "laptop"}], "profile"),
+        ([{"words": "w", "profile": "heads", "shared": {"head": "x"}}], r"unknown columns \['head'\]"),
+        (
+            [{"words": "w", "profile": "heads", "rows": [{}, {}, {}]}],
+            "a condition picks 3 measurements of a claim that",
+        ),
+    ],
+)
+def test_a_condition_that_cannot_be_read_is_refused(when, words):
+    with pytest.raises(ValueError, match=words):
+        claim(when=when)

@@ -40,7 +40,7 @@ class Knobs(plan.Knobs):
 def cases(run: Settings, seed: int) -> Iterator[Case]:
     """Every loss with every rate, the evidential one with every scale; of heads every divergence, on both splits."""
     for split, tuned in ((CLOSED, TUNED), (OPEN_SET, OPEN_SETS_OWN if run.encoders else ())):
-        for method, scale in [(method, scale) for method in tuned for scale in scales(method)]:
+        for method, scale in [(each, scale) for each in tuned for scale in scales(each)]:
             variant, own = ("", {}) if scale is None else (f"{scale:g}", {"logit_scale": scale})
             for rate in RATES:
                 yield from candidate(run, method, rate, own, variant, split)
