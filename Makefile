@@ -36,7 +36,7 @@ export PYTHONIOENCODING := :backslashreplace
 
 help:
 	@echo "make book       execute every notebook and build the HTML"
-	@echo "                PROFILE=laptop DATASET=cifar100 SEEDS=0,1,2 CORES=2 EXECUTOR=executors/slurm"
+	@echo "                PROFILE=study DATASET=cifar100 SEEDS=0,1,2 CORES=2 EXECUTOR=executors/slurm"
 	@echo "make page       execute one notebook: NAME=problem, and the parameters of make book"
 	@echo "make publish    archive the book as one file that needs no network; parameters as for make book"
 	@echo "make status     what is built, from what, how old, fresh or stale; size of the caches"
