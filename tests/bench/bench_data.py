@@ -1,4 +1,4 @@
-"""Whether the embedded data tell models apart at profile `laptop`: a gap to see, no score at the top, seeds that agree."""
+"""Whether the embedded data tell models apart at profile `laptop`: a gap, no score at the top, seeds that agree."""
 
 import numpy as np
 

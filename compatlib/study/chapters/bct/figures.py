@@ -1,15 +1,20 @@
 """Figures of the chapter *BCT*, from its rows."""
 
 import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from compatlib.evaluation.statistics import Paired
+from compatlib.study.chapters.bct import story
 from compatlib.study.chapters.bct.plan import CHAIN
 from compatlib.study.chapters.bct.tables import CROSS, OLD, PARAGON, PLAIN, SELF, chained, methods_of
 from compatlib.study.lab.figures import style
-from compatlib.study.lab.figures.cells import METRICS, SUBSETS, compared
+from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, SUBSETS, Picks, compared, measured_or_none
 from compatlib.study.lab.figures.marks import curve, dots, heat_maps, logarithmic
+from compatlib.study.lab.figures.sources import HEADS, Source, own_head
 from compatlib.study.lab.rows import Rows
 
 SWEPT = (("new / old", CROSS), ("new / new", SELF))
@@ -27,7 +32,46 @@ def criterion(measured: Rows, split: str = "class-incremental") -> Figure:
             panels[words][title] = {
                 method: compared(measured, {**place, **CROSS, "method": method}, {**place, **OLD}) for method in methods
             }
-    figure = dots(panels, "new/old − old/old (points)", height=0.5 * len(methods) + 1.9, sharex=True)
+    return _beside_the_line(panels, 0.5 * len(methods) + 1.9, sharex=True)
+
+
+def criteria(sources: Sequence[Source]) -> Figure:
+    """The criterion by method, a panel a source: right of the line new queries find more than old ones did."""
+    panels: dict[str, dict[str, dict[str, Paired | None]]] = {}
+    for source in sources:
+        panels[source.words] = {
+            title: {
+                method: measured_or_none(source.rows, *_placed(story.criterion(), method=method, metric=metric))
+                for method in story.METHODS
+            }
+            for metric, title in RANK_1_AND_MAP.items()
+        }
+    return _beside_the_line(panels, height=0.5 * len(story.METHODS) + 1.9)
+
+
+def when(sources: Sequence[Source], metric: str = "cmc@1") -> Figure:
+    """The criterion by form and head, as embeddings are compared: as they are, queries shifted, both centred."""
+    offsets = {"as they are": story.AS_THEY_ARE, "queries shifted": story.SHIFTED, "both centred": story.CENTRED}
+    panels: dict[str, dict[str, dict[str, Paired | None]]] = {}
+    for source in sources:
+        panels[source.words] = {}
+        for words, offset in offsets.items():
+            panels[source.words][words] = lines = {}
+            for method, (head, named) in itertools.product(story.COMPARED, HEADS.items()):
+                variant = "" if head == own_head(source) else f"head={head}"
+                cells = _placed(story.criterion(offset, variant), method=method, metric=metric)
+                lines[f"{method}, {named}"] = measured_or_none(source.rows, *cells)
+    return _beside_the_line(panels, height=0.55 * len(story.COMPARED) * len(HEADS) + 1.9)
+
+
+def _placed(criterion: tuple[Picks, Picks], **cell: str) -> list[dict[str, Any]]:
+    return [{**story.PLACE, **cell, **side} for side in criterion]
+
+
+def _beside_the_line(
+    panels: Mapping[str, Mapping[str, Mapping[str, Paired | None]]], height: float, **options: bool
+) -> Figure:
+    figure = dots(panels, "new/old − old/old (points)", height=height, **options)
     for axis in figure.axes:
         axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
     return figure

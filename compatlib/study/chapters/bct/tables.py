@@ -1,6 +1,7 @@
 """Tables of the chapter *BCT*, from its rows."""
 
 import itertools
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from compatlib.study.lab.figures.tables import BY_SUBSET, by, crossed, each, sta
 from compatlib.study.lab.figures.texts import gain, in_percent, seeds_above
 from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED
+from compatlib.study.settings import Settings
 
 CROSS, SELF = pair("new", "old"), pair("new", "new")
 OLD, PARAGON = pair("old", "old", method="independent"), pair("new", "new", method="independent")
@@ -30,7 +32,7 @@ FLIPS = {"negative flips (%)": level(**CROSS, metric="negative_flips")}
 
 def methods_of(measured: Rows, **where: str) -> list[str]:
     """The methods that were measured, in the order of the study's table."""
-    return present(METHODS, measured, **{**PLAIN, **where})
+    return present(ALL_METHODS, measured, **{**PLAIN, **where})
 
 
 def result_table(measured: Rows, split: str = "class-incremental") -> pd.DataFrame:
@@ -195,13 +197,14 @@ def threshold_table(measured: Rows) -> pd.DataFrame:
     return table(measured, crossed(_methods(measured), BY_SUBSET), columns, **PLAIN)
 
 
-def tuning_table(tuned: Rows) -> pd.DataFrame:
-    """Every method's candidates on the held-out training images: the chosen weight is the best at new/old, rank 1."""
-    judged = tuning.judged(tuned).reindex(list(tuning.WEIGHTS), level="method")
+def tuning_table(tuned: Rows, chosen: Settings) -> pd.DataFrame:
+    """Every method's candidates on the held-out training images; the chapter's run has the chosen weights."""
+    judged = tuning.judged(tuned)
+    judged = judged.reindex([method for method in tuning.ORDER if method in judged], level="method")
     columns = {}
     for title, test in (("new / old", CROSS), ("new / new", SELF)):
         columns |= levels(f"{title}, {{}} (%)", RANK_1_AND_MAP, **test, subset="all")
-    return tables.tuning(tuned, judged, {"method": "method", "x": "weight"}, columns, _is_chosen)
+    return tables.tuning(tuned, judged, {"method": "method", "x": "weight"}, columns, partial(_is_chosen, chosen))
 
 
 def worked_example() -> pd.DataFrame:
@@ -235,8 +238,9 @@ def _makes_rows(picks: Picks) -> bool:
     return picks["method"] != "BCT A"
 
 
-def _is_chosen(method: str, weight: float) -> bool:
-    return method in METHODS and TRAINED[method].weight == weight
+def _is_chosen(chosen: Settings, method: str, weight: float) -> bool:
+    own = dict(chosen.knobs.weights).get(method, TRAINED[method].weight)
+    return method in ALL_METHODS and own == weight
 
 
 def _average_compatibility(*tests: Measured) -> str:

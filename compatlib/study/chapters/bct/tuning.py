@@ -40,6 +40,7 @@ OF_HEADS = {
     "distillation": (30.0,),
     "BCT D": (0.1, 0.3, 1.0, 3.0, 10.0),
 }
+ORDER = tuple(dict.fromkeys((*WEIGHTS, *OF_HEADS)))
 
 
 class Knobs(BaseKnobs):
@@ -57,7 +58,7 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
         names = {"method": "independent", "query_model": query, "gallery_model": gallery}
         yield case(Of(q), Of(g), scores, **names, **place)
     of_heads = OF_HEADS if run.encoders else {}
-    for method in dict.fromkeys((*WEIGHTS, *of_heads)):
+    for method in ORDER if run.encoders else WEIGHTS:
         for weight in (*WEIGHTS.get(method, ()), *of_heads.get(method, ())):
             new = upgraded(method, weight=weight)
             columns = {"method": method, "x_name": "weight", "x": weight, **place}

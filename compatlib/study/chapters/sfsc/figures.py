@@ -12,7 +12,7 @@ from compatlib.evaluation.statistics import Paired
 from compatlib.study.chapters.sfsc.plan import FULL, WHOLE_MATRIX
 from compatlib.study.chapters.sfsc.tables import CLOSED, ON_FULL, OWN, PLAIN, widths_of
 from compatlib.study.lab.figures import style
-from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, compared, pair, present
+from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, measured_or_none, pair, present
 from compatlib.study.lab.figures.marks import curve, dots, heat_maps, logarithmic
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.figures.texts import seeds_in_words
@@ -71,20 +71,13 @@ def effects(sources: Sequence[Source], first: str = SFSC, second: str = BCT_S) -
         for metric, words in RANK_1_AND_MAP.items():
             place = {**CLOSED, **PLAIN, **means, "subset": "all", "metric": metric}
             cells = [{**place, "method": method} for method in (first, second)]
-            links = [(source.words, _compared(source.rows, *cells)) for source in sources]
+            links = [(source.words, measured_or_none(source.rows, *cells)) for source in sources]
             panels[title][words] = {f"{name}\n({seeds_in_words(link.n)})": link for name, link in links if link}
     figure = dots(panels, f"{first} − {second} (points)", height=0.7 * len(sources) + 1.9, sharex=True)
     for axis in figure.axes:
         axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
         axis.margins(x=0.08, y=0.12)
     return figure
-
-
-def _compared(rows: Rows, *cells: dict[str, str]) -> Paired | None:
-    try:
-        return compared(rows, *cells)
-    except NoRowError:
-        return None
 
 
 def matrices(measured: Rows, metric: str = "cmc@1") -> Figure:

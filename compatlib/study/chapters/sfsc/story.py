@@ -12,13 +12,11 @@ from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.figures.columns import Column, difference, level
 from compatlib.study.lab.figures.sources import Entries, Finding, Source
 from compatlib.study.lab.figures.tables import by, each
-from compatlib.study.lab.figures.texts import effect
 from compatlib.study.lab.trainables.widths import BCT_S, METHODS, SFSC, SWITCHABLE
 
 PLACE = {**PLAIN, "subset": "all"}
 MEANS = {"own": OWN, "full": ON_FULL}
 NARROWEST = "0.25"
-IN_WORDS = {"map": "mAP", "cmc@1": "rank 1"}
 # Those that have lines of their own in the details alone: other readings of the projection.
 SHORT = [name for name in METHODS if "tensor" not in name and "against" not in name]
 
@@ -83,12 +81,7 @@ def _widths(sources: Iterable[Source]) -> list[str]:
 
 
 def _against(what: str, first: dict[str, str], second: dict[str, str]) -> Finding:
-    place, values = {**PLACE, **CLOSED}, {}
-    for metric in IN_WORDS:
-        cells = tuple({**place, **side, "metric": metric} for side in (first, second))
-        values[metric.replace("@", "_")] = Column(cells, effect)
-    template = "; ".join(f"{words} {{{metric.replace('@', '_')}}}" for metric, words in IN_WORDS.items())
-    return Finding(what, template, values)
+    return by_sources.against(what, first, second, **PLACE, **CLOSED)
 
 
 def _methods(means: dict[str, str], method: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from compatlib.evaluation.statistics import Measured, Paired, paired
-from compatlib.study.lab.rows import Rows
+from compatlib.study.lab.rows import NoRowError, Rows
 
 METRICS = {"cmc@1": "rank 1", "cmc@5": "rank 5", "map": "mAP"}
 RANK_1_AND_MAP = {metric: METRICS[metric] for metric in ("cmc@1", "map")}
@@ -35,6 +35,14 @@ def measurements(rows: Rows, *cells: Picks) -> list[Measured] | None:
     if rows.frame["value"].hasnans and not all(np.isfinite(rows.by_seed(**cell)).all() for cell in wanted):
         return None
     return rows.together(*wanted)
+
+
+def measured_or_none(rows: Rows, first: Picks, second: Picks) -> Paired | None:
+    """As `compared`; None where no row has one of them."""
+    try:
+        return compared(rows, first, second)
+    except NoRowError:
+        return None
 
 
 def compared(rows: Rows, first: Picks, second: Picks | None = None) -> Paired:

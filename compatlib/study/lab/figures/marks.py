@@ -15,13 +15,13 @@ from compatlib.study.lab.figures import style
 
 
 def dots(
-    panels: Mapping[str, Mapping[str, Mapping[str, Paired]]], label: str, *, height: float, sharex: bool = False
+    panels: Mapping[str, Mapping[str, Mapping[str, Paired | None]]], label: str, *, height: float, sharex: bool = False
 ) -> Figure:
     """Means with their 95 % intervals, and every seed's value as a small point; in points.
 
     Args:
-        panels: title → what has a colour and a marker of its own → line, from top to bottom → measurement; all panels
-            have the same lines.
+        panels: title → what has a colour and a marker of its own → line, from top to bottom → measurement, None where
+            there is none; all panels have the same lines.
         label: of the axes below; `{}` is replaced by the panel's title.
         height: of the figure, in inches.
         sharex: whether the panels have one scale.
@@ -29,9 +29,10 @@ def dots(
     figure, axes = style.panels(len(panels), (3.5 * len(panels), height), sharex=sharex, sharey=True)
     for axis, (title, marked) in zip(axes[0], panels.items(), strict=True):
         for number, (name, lines) in enumerate(marked.items()):
-            for place, link in enumerate(lines.values()):
-                apart = 0.24 * (number - (len(marked) - 1) / 2)
-                mark_interval(axis, link, place + apart, number, name if place == 0 else None)
+            apart = 0.24 * (number - (len(marked) - 1) / 2)
+            there = {place: link for place, link in enumerate(lines.values()) if link is not None}
+            for place, link in there.items():
+                mark_interval(axis, link, place + apart, number, name if place == min(there) else None)
         axis.set_title(title)
         axis.set_xlabel(label.format(title))
         axis.grid(axis="y", visible=False)

@@ -18,7 +18,7 @@ from compatlib.study.lab.figures.cells import Picks
 from compatlib.study.lab.figures.columns import Column
 from compatlib.study.lab.figures.papers import quoted_value
 from compatlib.study.lab.figures.tables import Line, seed_numbers, show
-from compatlib.study.lab.figures.texts import seeds_in_words
+from compatlib.study.lab.figures.texts import effect, seeds_in_words
 from compatlib.study.lab.row_files import paper_values
 from compatlib.study.lab.rows import NoRowError, Rows
 
@@ -120,6 +120,19 @@ class Finding:
         return self.template.format(**found) if all(found.values()) else None
 
 
+IN_WORDS = {"map": "mAP", "cmc@1": "rank 1"}
+
+
+def against(what: str, first: Picks, second: Picks, **place: Any) -> Finding:
+    """A finding of one cell against another, paired by seed, in mAP and at rank 1."""
+    values = {}
+    for metric in IN_WORDS:
+        cells = tuple({**place, **side, "metric": metric} for side in (first, second))
+        values[metric.replace("@", "_")] = Column(cells, effect)
+    template = "; ".join(f"{words} {{{metric.replace('@', '_')}}}" for metric, words in IN_WORDS.items())
+    return Finding(what, template, values)
+
+
 def findings(wanted: Iterable[Finding], sources: Sequence[Source], **where: Any) -> Markdown:
     """A point for every finding that a source has rows of, with each source's numbers below it."""
     lines = []
@@ -128,6 +141,11 @@ def findings(wanted: Iterable[Finding], sources: Sequence[Source], **where: Any)
         told = [f"  - {words}: {text}" for words, text in said.items() if text]
         lines += [f"- **{finding.what}**", *told] if told else []
     return Markdown("\n".join(lines) or NOT_YET)
+
+
+def own_head(source: Source) -> str:
+    """How the networks of its rows end, where no variant says otherwise."""
+    return next(iter(source.rows.sidecar.values()))["settings"]["network"]["head"]
 
 
 def description(source: Source) -> str:

@@ -9,6 +9,7 @@ from compatlib.study.lab.changes import CHANGES
 from compatlib.study.lab.figures.cells import METRICS, SUBSETS, pair
 from compatlib.study.lab.figures.papers import beside
 from compatlib.study.lab.rows import Rows
+from compatlib.study.settings import settings
 from tests.study.chapters.bct.made_rows import CROSS, OLD, SELF, bct
 from tests.study.lab.figures import made
 
@@ -138,12 +139,14 @@ def test_the_tuning_marks_what_the_study_uses():
         for test in (CROSS, SELF)
     ]
     tuned = made.made(*cells, seeds=(100,), x_name="weight")
-    lines = tables.tuning_table(tuned)
+    lines = tables.tuning_table(tuned, settings({"profile": "study"}, plan.Knobs))
     assert list(dict.fromkeys(lines["method"])) == list(tuning.WEIGHTS)
     assert len(lines) == sum(map(len, tuning.WEIGHTS.values()))
     chosen = lines[lines["chosen"] == "yes"].set_index("method")
     assert sorted(chosen.index) == sorted(set(tuning.WEIGHTS) - {"triplet"})
     assert chosen.loc["BCT A", "weight"] == "1"
+    other = tables.tuning_table(tuned, settings({"profile": "study", "weights": {"BCT A": 0.3}}, plan.Knobs))
+    assert list(other[(other["chosen"] == "yes") & (other["method"] == "BCT A")]["weight"]) == ["0.3"]
     expected = made.level(tuned, **SELF, method="BCT A", x=1.0, metric="map")
     assert chosen.loc["BCT A", "new / new, mAP (%)"] == expected
 
