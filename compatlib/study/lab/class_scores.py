@@ -8,7 +8,7 @@ those of a subset are the sums over its classes.
 import json
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +52,12 @@ def _cells(cells: np.ndarray, sums: np.ndarray, counts: np.ndarray) -> dict[str,
     }
 
 
+def _stacked(by_class: Sequence[np.ndarray]) -> np.ndarray:
+    """(cells, classes): a split whose last classes have no query has 0 there."""
+    classes = max(map(len, by_class))
+    return np.stack([np.pad(each, (0, classes - len(each))) for each in by_class])
+
+
 def write(path: Path, groups: Mapping[str, ByCell]) -> None:
     """Write the file anew, under a temporary name first."""
     content = {}
@@ -60,8 +66,8 @@ def write(path: Path, groups: Mapping[str, ByCell]) -> None:
         if names:
             arrays = (
                 np.array(names),
-                np.stack([cells[name].sums for name in names]),
-                np.stack([cells[name].counts for name in names]).astype(np.int32),
+                _stacked([cells[name].sums for name in names]),
+                _stacked([cells[name].counts for name in names]).astype(np.int32),
             )
             content |= {f"{group}/{part}": array for part, array in zip(_PARTS, arrays, strict=True)}
     if not content:

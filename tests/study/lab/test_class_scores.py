@@ -41,6 +41,15 @@ def test_what_is_written_is_read_again(path, seed):
     assert all(same(again[group][cell], own) for group, cells in groups.items() for cell, own in cells.items())
 
 
+def test_cells_of_one_group_may_be_of_other_numbers_of_classes(path):
+    """As of a split whose last classes are not among its queries: they have none."""
+    short, long = scores(1, classes=3), scores(2)
+    write(path, {"heads/cifar100_lite/100": {"closed": long, "open": short}})
+    again = read(path)["heads/cifar100_lite/100"]
+    assert same(again["closed"], long)
+    assert same(again["open"], ClassScores(np.append(short.sums, [0.0, 0.0]), np.append(short.counts, [0, 0])))
+
+
 def test_nothing_to_write_leaves_no_file(path):
     assert read(path) == {}
     write(path, {"study/cifar100/0": {}})
