@@ -134,7 +134,8 @@ class Settings(_Strict):
     draw: which classes are the old ones: 0 leaves the data set's own order, of which they are the first, every other
     number is an order of its own. encoders: of a data set of features, by `old` and `new` the encoder on which heads
     of these roles stand. noise: with which features are augmented, in deviations.
-    published_seeds: those whose models a reader gets with the rows; None for all. No result depends on it.
+    published_seeds: those whose models a reader gets with the rows; published_models: which models, by name; None for
+    all. No result depends on them.
     """
 
     profile: str
@@ -153,6 +154,7 @@ class Settings(_Strict):
     encoders: Encoders | None = None
     noise: float = Field(0.3, ge=0, allow_inf_nan=False)
     published_seeds: tuple[int, ...] | None = None
+    published_models: tuple[str, ...] | None = None
     knobs: SerializeAsAny[Knobs] = Field(default_factory=Knobs)  # a chapter's own are written out too
 
     @field_validator("seeds", "sweep_seeds")

@@ -81,7 +81,9 @@ def measure(chapter: Chapter, run: Settings) -> Measured:
         sidecar[group] = about
         found |= {f"{name}, seed {number}": each for name, each in made.items()}
         if chapter.is_published and (run.published_seeds is None or number in run.published_seeds):
-            to_publish |= {f"{name}, seed {number}": each for name, (what, each) in made.items() if what.is_published}
+            wanted = made if run.published_models is None else run.published_models
+            given = {name: each for name, (what, each) in made.items() if what.is_published and name in wanted}
+            to_publish |= {f"{name}, seed {number}": each for name, each in given.items()}
         first = first or seed
     return Measured(
         rows.Rows(rows.table(frames), sidecar, by_class),

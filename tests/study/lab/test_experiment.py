@@ -140,6 +140,11 @@ def test_a_reader_gets_the_models_of_the_published_seeds(run, kept, measured, se
     assert set(found.to_publish) == {name for name in found.artifacts if int(name[-1]) in given}
 
 
+def test_a_reader_gets_the_models_that_the_profile_names(run, kept, measured):
+    found = measure(CHAPTER, run.model_copy(update={"published_models": ("old", "never trained")}))
+    assert set(found.to_publish) == {"old, seed 0", "old, seed 1"}
+
+
 def test_some_of_the_models_are_trained_with_what_they_are_made_from(run):
     plans = {0: [*cases(run, 0), *changed_cases(run, 0)], 1: list(cases(run, 1))}
 

@@ -41,7 +41,7 @@ ON_IMAGES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6")
 TABLES_OF = {
     "study": ("F1", "views", "F2", "F5", "F6"),
     "large": ("F1",),
-    "laptop": ON_IMAGES,
+    "laptop": (*ON_IMAGES, "balance", "rival"),
     "smoke": ON_IMAGES,
 }
 VIEWS_SEED = 0

@@ -26,6 +26,7 @@ from compatlib.study.settings import Settings, changed
 TUNED = (JOINT, "Asymmetric-S", BCT_S, "BCT-S + uncertainty")
 OPEN_SETS_OWN = (BCT_S, "BCT-S + uncertainty")  # tuned by themselves where heads are trained
 RATES = (0.05, 0.1, 0.2, 0.4, 0.8)
+LOWER_RATES = (0.0125, 0.025)  # on the open-set split too, whose best stood at the lower end
 LOGIT_SCALES = (1.0, 4.0, 16.0)
 DIVERGENCES = (5e-3, 0.05, 0.5, 2.0)  # besides the published one, at the base models' rate
 DIVERGENCE = ";divergence="  # what a variant with another weight than the published one says after the logit scale
@@ -42,7 +43,7 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
     for split, tuned in ((CLOSED, TUNED), (OPEN_SET, OPEN_SETS_OWN if run.encoders else ())):
         for method, scale in [(each, scale) for each in tuned for scale in scales(each)]:
             variant, own = ("", {}) if scale is None else (f"{scale:g}", {"logit_scale": scale})
-            for rate in RATES:
+            for rate in (*(LOWER_RATES if split == OPEN_SET else ()), *RATES):
                 yield from candidate(run, method, rate, own, variant, split)
             for weight in DIVERGENCES if run.encoders and scale is not None else ():
                 values, words = own | {"kl_weight": weight}, f"{variant}{DIVERGENCE}{weight:g}"
