@@ -279,7 +279,8 @@ def _check_dataset(dataset: Any, profile: Mapping[str, Any]) -> None:
         others = "" if on_features else f", or a folder of images under {sources.data_root()}"
         hint = "" if isinstance(dataset, str) else "; a name is text, in quotes"
         if on_features or dataset in SOURCES:
-            hint += f" (profile {profile['profile']!r} trains {'heads on features' if on_features else 'on images'})"
+            way_out = "heads on features; profiles smoke and study train on images" if on_features else "on images"
+            hint += f" (profile {profile['profile']!r} trains {way_out})"
         raise ValueError(f"unknown data set {dataset!r}; choose one of {', '.join(valid)}{others}{hint}")
 
 
