@@ -400,6 +400,17 @@ def test_the_studys_weights_are_the_best_that_were_tried():
         assert judged[method].idxmax() in weights[1:-1]  # a best at the grid's end would ask for more
 
 
+def test_the_weights_of_heads_are_the_best_that_were_tried():
+    """BCT's forms too; a best at the end of what was tried is L2's, which is flat there, and distillation's."""
+    judged = tuning.judged(sidecars.published(tuning.CHAPTER, "heads", "cifar100_lite"))
+    weights = dict(settings({"profile": "heads"}, Knobs).knobs.weights)
+    assert {method: judged[method].idxmax() for method in tuning.ORDER} == weights
+    last = {method for method in tuning.ORDER if weights[method] in (judged[method].index[0], judged[method].index[-1])}
+    assert last == {"L2", "distillation"}
+    for method in last:
+        assert judged[method].iloc[-1] - judged[method].iloc[-2] < 0.005
+
+
 def test_heads_are_compared_on_more_axes_and_their_headline_on_all_seeds():
     """Every method where a seed is swept; with either head, without the offset, and of other old classes."""
     run = settings({"profile": "heads"}, Knobs)

@@ -294,10 +294,10 @@ def test_what_was_chosen_has_no_part_in_the_tuning(profile):
     assert run.knobs.widths == chapter.knobs.widths
     assert run.knobs == tuning.Knobs(widths=run.knobs.widths)
     for case in tuning.cases(run, 0):
-        method, scale, rate = (case.columns[name] for name in ("method", "variant", "x"))
-        assert tuning.is_chosen(case.run(chapter), method, scale, rate)
-        other = changed(case.run(chapter), {f"knobs.{plan_rate(method)}": 0.123})
-        assert not tuning.is_chosen(other, method, scale, rate)
+        values = [case.columns[name] for name in ("method", "variant", "x", "split")]
+        assert tuning.is_chosen(case.run(run), *values)
+        other = changed(case.run(run), {f"knobs.{plan_rate(values[0])}": 0.123})
+        assert not tuning.is_chosen(other, *values)
 
 
 def plan_rate(method: str) -> str:
@@ -314,6 +314,18 @@ def test_the_studys_values_are_the_lowest_rates_that_lie_within_half_a_point_of_
         assert tuning.is_chosen(run, method, scale, rates.index[rates > rates.max() - 0.005].min())
     scales = sorted(float(scale) for scale in set(judged[BCT_S + " + uncertainty"].index.get_level_values("variant")))
     assert run.knobs.logit_scale in scales[1:-1]
+
+
+@pytest.mark.parametrize(("split", "methods"), [(CLOSED, tuning.TUNED), (OPEN_SET, tuning.OPEN_SETS_OWN)])
+def test_the_values_of_heads_are_chosen_by_the_same_rule_on_either_split(split, methods):
+    """The evidential loss's divergence was tried at one rate alone, that of the base models."""
+    judged = tuning.judged(sidecars.published(tuning.CHAPTER, "heads", "cifar100_lite"), split)
+    run = settings({"profile": "heads"}, Knobs)
+    for method in methods:
+        variant, _ = judged[method].idxmax()
+        rates = judged[method, variant]
+        chosen = rates.index[rates > judged[method].max() - 0.005].min()
+        assert tuning.is_chosen(run, method, variant, chosen, split)
 
 
 def test_past_the_grids_last_rate_a_loss_that_had_its_best_there_is_worse():

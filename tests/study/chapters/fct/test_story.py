@@ -101,7 +101,7 @@ def test_changes_and_draws_have_their_own_old_model(both):
     expected = made.gained(both[0].rows, *sides, **place, variant="draw=2")
     assert found.iloc[-1]["heads (3 seeds)"] == expected
     expected = made.gained(
-        both[1].rows, *sides, **{k: v for k, v in place.items() if k != "split"}, variant=[*CHANGES][0]
+        both[1].rows, *sides, **{k: v for k, v in place.items() if k != "split"}, variant=next(iter(CHANGES))
     )
     assert found.iloc[1]["study (3 seeds)"] == expected
 
