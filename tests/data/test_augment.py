@@ -142,9 +142,9 @@ def test_half_of_the_images_lose_a_rectangle_anywhere_of_every_size_and_shape():
 def test_by_the_logarithm_tall_and_broad_rectangles_are_as_frequent():
     options = {"probability": 1.0, "area": (0.05, 0.1), "aspect": (0.3, 3.3), "fill": 255}
     for log_aspect, expected in ((True, 0.5), (False, 0.7 / 3)):
-        (_, height, _, width), _ = rectangles(erase(BLACK, generator(1), log_aspect=log_aspect, **options))
+        (_, height, _, width), _ = rectangles(erase(BLACK[:1500], generator(1), log_aspect=log_aspect, **options))
         broad = (height < width).double() + 0.5 * (height == width)
-        assert abs(broad.mean() - expected) < 0.04
+        assert abs(broad.mean() - expected) < 0.06
 
 
 def test_what_never_fits_is_left_whole_and_no_probability_changes_nothing():

@@ -78,9 +78,9 @@ def test_within_a_pass_an_image_is_seen_once_and_an_identity_as_often_as_it_has_
 def test_identities_and_images_are_drawn_as_likely():
     of = labels((4, 4, 4, 4, 4))
     first = IdentityBatches(of, 2)
-    batches = torch.stack([first(1, 4, generator(seed))[0] for seed in range(3000)])
-    share = torch.bincount(batches.flatten(), minlength=20).double() / 3000
-    torch.testing.assert_close(share, torch.full((20,), 0.2, dtype=torch.double), atol=0.03, rtol=0)
+    batches = torch.stack([first(1, 4, generator(seed))[0] for seed in range(1000)])
+    share = torch.bincount(batches.flatten(), minlength=20).double() / 1000
+    torch.testing.assert_close(share, torch.full((20,), 0.2, dtype=torch.double), atol=0.06, rtol=0)
 
 
 def test_a_lone_image_fills_its_group():

@@ -393,18 +393,17 @@ def test_a_small_network_trained_on_identities_finds_others_across_cameras(tmp_p
         sources.load("market1501", split, size=(16, 8), root=tmp_path) for split in ("train", "query", "gallery")
     )
     backbone = initialised(lambda: small_resnet(widths=(8, 16), dim=32, head="linear_bn"), 0, "new")
-    recipe = Recipe(epochs=40, batch_size=16, optimizer="adam", learning_rate=3e-3)
+    recipe = Recipe(epochs=25, batch_size=16, optimizer="adam", learning_rate=3e-3)
     augment = partial(crop_flip_and_erase, padding=1)
     classifier = LinearClassifier(32, len(train.class_names))
     order = IdentityBatches(train.labels, 4)
     independent.fit(backbone, classifier, train, recipe, seed=0, role="new", augment=augment, order=order)
 
-    def score(**cameras):
-        found = evaluate(embed(backbone, query), embed(backbone, gallery), query.labels, gallery.labels, **cameras)
-        return found.cmc[1], found.mean_average_precision
+    def found(**cameras):
+        return evaluate(embed(backbone, query), embed(backbone, gallery), query.labels, gallery.labels, **cameras)
 
-    same = score()
-    other = score(query_cameras=query.cameras, gallery_cameras=gallery.cameras)
-    assert same[0] == 1.0, "a query's own image stands in the gallery"
-    assert other[0] < same[0] or other[1] != same[1], "which does not count"
-    assert other[1] > 0.5, "chance is about 0.2"
+    with_own, across = found(), found(query_cameras=query.cameras, gallery_cameras=gallery.cameras)
+    nearest = gallery.select(torch.as_tensor(across.nearest))
+    assert with_own.cmc[1] == 1, "a query's own image stands in the gallery"
+    assert not ((nearest.labels == query.labels) & (nearest.cameras == query.cameras)).any(), "which does not count"
+    assert across.mean_average_precision > 0.4, "without training it is about 0.2"
