@@ -59,10 +59,10 @@ def erase(
     """Paint over a rectangle in some of the images: random erasing (Zhong et al., arXiv 1708.04896).
 
     Every image's rectangle has an area and an aspect of its own, both uniform; one that does not fit is drawn again, up
-    to 100 times, and lies anywhere in the image with equal chance. The defaults are those of
-    the strong baseline of re-identification (Luo et al. 2019, released code). Dual-Tuning publishes the probability,
-    0.5, and the pixel alone; by the names in its configuration it stands on a version of fast-reid that erases as
-    torchvision does by default: `area=(0.02, 0.33)`, `aspect=(0.3, 3.3)`, `log_aspect=True` (our reading).
+    to 100 times, and lies anywhere in the image with equal chance. The defaults are those of the strong baseline of
+    re-identification (Luo et al. 2019, released code). Dual-Tuning publishes the probability, 0.5, and the pixel alone;
+    by the names in its configuration it stands on a version of fast-reid that erases as torchvision does by default:
+    `area=(0.02, 0.33)`, `aspect=(0.3, 3.3)`, `log_aspect=True` (our reading).
 
     Args:
         images: (N, C, H, W) of any type, on the processor or a device.
@@ -83,7 +83,7 @@ def erase(
     """
     pixel = torch.atleast_1d(torch.as_tensor(fill, dtype=torch.float64))
     _check_erasing(images, probability, area, aspect, pixel)
-    count, channels, height, width = images.shape
+    count, _, height, width = images.shape
     is_chosen = torch.rand(count, generator=generator) < probability
     drawn = torch.rand(2, ERASING_TRIALS, count, generator=generator, dtype=torch.float64)
     areas, (low, high) = height * width * (area[0] + (area[1] - area[0]) * drawn[0]), aspect

@@ -130,45 +130,45 @@ class Layout:
 
 LAYOUTS = {
     "market1501": Layout(
-        "Market-1501",
-        "https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html",
-        ("Market-1501-v15.09.15",),
-        {"train": ("bounding_box_train",), "query": ("query",), "gallery": ("bounding_box_test",)},
-        {},
-        (0, 1501),
-        (1, 6),
-        {"train": 12_936, "query": 3_368, "gallery": 15_913},
+        title="Market-1501",
+        where="https://zheng-lab.cecs.anu.edu.au/Project/project_reid.html",
+        unpacked=("Market-1501-v15.09.15",),
+        folders={"train": ("bounding_box_train",), "query": ("query",), "gallery": ("bounding_box_test",)},
+        lists={},
+        identities=(0, 1501),
+        cameras=(1, 6),
+        counts={"train": 12_936, "query": 3_368, "gallery": 15_913},
     ),
     "msmt17": Layout(
-        "MSMT17",
-        "http://www.pkuvmc.com/publications/msmt17.html",
-        ("MSMT17_V1", "MSMT17_V2"),
-        {
+        title="MSMT17",
+        where="http://www.pkuvmc.com/publications/msmt17.html",
+        unpacked=("MSMT17_V1", "MSMT17_V2"),
+        folders={
             "train": ("train", "mask_train_v2"),
             "validation": ("train", "mask_train_v2"),
             "query": ("test", "mask_test_v2"),
             "gallery": ("test", "mask_test_v2"),
         },
-        {
+        lists={
             "train": "list_train.txt",
             "validation": "list_val.txt",
             "query": "list_query.txt",
             "gallery": "list_gallery.txt",
         },
-        (0, 4101),
-        (1, 15),
-        {"train": 30_248, "validation": 2_373, "query": 11_659, "gallery": 82_161},
+        identities=(0, 4101),
+        cameras=(1, 15),
+        counts={"train": 30_248, "validation": 2_373, "query": 11_659, "gallery": 82_161},
         is_listed=True,
     ),
     "veri776": Layout(
-        "VeRi-776",
-        "https://vehiclereid.github.io/VeRi",
-        ("VeRi",),
-        {"train": ("image_train",), "query": ("image_query",), "gallery": ("image_test",)},
-        {"train": "name_train.txt", "query": "name_query.txt", "gallery": "name_test.txt"},
-        (1, 776),
-        (1, 20),
-        {"train": 37_778, "query": 1_678, "gallery": 11_579},
+        title="VeRi-776",
+        where="https://vehiclereid.github.io/VeRi",
+        unpacked=("VeRi",),
+        folders={"train": ("image_train",), "query": ("image_query",), "gallery": ("image_test",)},
+        lists={"train": "name_train.txt", "query": "name_query.txt", "gallery": "name_test.txt"},
+        identities=(1, 776),
+        cameras=(1, 20),
+        counts={"train": 37_778, "query": 1_678, "gallery": 11_579},
     ),
 }
 NAMES = tuple(LAYOUTS)
@@ -250,8 +250,8 @@ def _in_folder(layout: Layout, base: Path, split: str) -> list[_Seen]:
         found = _IN_NAME.match(file.name)
         if not found:
             raise ValueError(
-                f"{printable(file)} names no identity and camera, such as 0002_c1…; take it away, or get {layout.title} "
-                f"anew from {layout.where}"
+                f"{printable(file)} names no identity and camera, such as 0002_c1…; take it away, or get "
+                f"{layout.title} anew from {layout.where}"
             )
         seen.append(_Seen(file, *map(int, found.groups())))
     lacking = _named(layout, base, split) - {file.name for file in files}

@@ -95,7 +95,11 @@ def erased_by_a_loop(images, drawn, probability, area, aspect, log_aspect):
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize(
     ("probability", "area", "aspect", "log_aspect"),
-    [(0.5, (0.02, 0.4), (0.3, 1 / 0.3), False), (1.0, (0.02, 0.33), (0.3, 3.3), True), (0.9, (0.5, 0.9), (2, 9), False)],
+    [
+        (0.5, (0.02, 0.4), (0.3, 1 / 0.3), False),
+        (1.0, (0.02, 0.33), (0.3, 3.3), True),
+        (0.9, (0.5, 0.9), (2, 9), False),
+    ],
 )
 def test_erasing_follows_a_plain_loop(seed, probability, area, aspect, log_aspect):
     images = batch(seed, height=32, width=16)
@@ -192,7 +196,8 @@ def test_re_identification_crops_flips_and_erases_rectangular_images_in_this_ord
     assert found.shape == images.shape
     drawn = generator(6)
     expected = erase(crop_and_flip(images, drawn, padding=2, flip=False), drawn, probability=1.0, fill=0)
-    assert torch.equal(crop_flip_and_erase(images, generator(6), padding=2, flip=False, probability=1, fill=0), expected)
+    found = crop_flip_and_erase(images, generator(6), padding=2, flip=False, probability=1.0, fill=0)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

@@ -146,7 +146,7 @@ def test_training_sees_the_batches_of_every_epochs_own_stream():
     assert len({batches.numpy().tobytes() for batches in expected}) == 3
 
 
-class Killed(Exception):
+class KilledError(Exception):
     pass
 
 
@@ -158,10 +158,10 @@ def test_a_training_resumes_in_the_middle_of_an_epoch(tmp_path, step):
 
     def kill(share, text):
         if round(share * 15) == step + 1:
-            raise Killed
+            raise KilledError
 
     options = {"order": order, "checkpoint": tmp_path / "run.safetensors", "checkpoint_seconds": 0}
-    with pytest.raises(Killed):
+    with pytest.raises(KilledError):
         train(resumed, parts, report=kill, **options)
     del parts[step:]  # the step after the last checkpoint is taken again
     train(resumed, parts, **options)

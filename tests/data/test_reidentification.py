@@ -94,7 +94,9 @@ def told(images):
 
 def test_market_1501_has_its_identities_cameras_and_distractors_and_no_junk(tmp_path):
     market(tmp_path)
-    train, query, gallery = (sources.load("market1501", split, root=tmp_path) for split in ("train", "query", "gallery"))
+    train, query, gallery = (
+        sources.load("market1501", split, root=tmp_path) for split in ("train", "query", "gallery")
+    )
     assert told(train) == [("0002", 1), ("0002", 2), ("0007", 3), ("0010", 6)]
     assert train.class_names == ("0002", "0007", "0010")
     assert told(query) == [("0001", 1), ("0003", 2)]
@@ -119,7 +121,9 @@ def test_veri_776_is_read_by_its_folders(tmp_path):
     assert sources.load("veri776", "train", root=tmp_path).digest() == train.digest()
 
 
-@pytest.mark.parametrize("version", [("MSMT17_V1", ("train", "test")), ("MSMT17_V2", ("mask_train_v2", "mask_test_v2"))])
+@pytest.mark.parametrize(
+    "version", [("MSMT17_V1", ("train", "test")), ("MSMT17_V2", ("mask_train_v2", "mask_test_v2"))]
+)
 def test_msmt17_is_read_by_its_lists_in_both_versions(tmp_path, version):
     msmt17(tmp_path, *version)
     load = partial(sources.load, "msmt17", root=tmp_path)
@@ -148,7 +152,7 @@ def test_images_are_read_in_height_and_width_when_they_are_asked_for(tmp_path, n
     assert sources.load(name, "query", root=tmp_path)[0][0].shape == (3, 256, 128)
     images = sources.load(name, "query", size=(12, 5), root=tmp_path)
     for workers in (0, 2):
-        inputs, labels, _ = next(batches(images, torch.arange(len(images)), 10, workers))
+        ((inputs, labels, _),) = batches(images, torch.arange(len(images)), 10, workers)
         assert inputs.dtype == torch.uint8
         assert inputs.shape == (len(images), 3, 12, 5)
         assert torch.equal(labels, images.labels)
@@ -200,7 +204,7 @@ def test_the_old_models_identities_are_the_first_in_numeric_order(tmp_path):
 @pytest.mark.parametrize(("name", "split"), [(name, split) for name in TREES for split in LAYOUTS[name].folders])
 def test_a_set_that_is_not_whole_is_told_against_the_published_count(tmp_path, name, split):
     TREES[name](tmp_path)
-    with pytest.warns(UserWarning, match=rf"{split} of .* as published holds {LAYOUTS[name].counts[split]:,}") as caught:
+    with pytest.warns(UserWarning, match=rf"{split} of .* holds {LAYOUTS[name].counts[split]:,}$") as caught:
         sources.load(name, split, root=tmp_path)
     assert len(caught) == 1
 
@@ -260,7 +264,7 @@ DAMAGE = {
         lambda at: _add(at / "image_test", "0001_c001_1_0.jpg", "0776_c001_1_0.jpg"),
         "trains and tests identities 0001, 0776;",
     ),
-    "a distractor that asks": ("market1501", lambda at: _add(at / "query", "0000_c1s1_1.jpg"), "query .* 0000, which is"),
+    "a distractor that asks": ("market1501", lambda at: _add(at / "query", "0000_c1s1_1.jpg"), "query .* 0000, which"),
     "a distractor in training": (
         "market1501",
         lambda at: _add(at / "bounding_box_train", "0000_c1s1_1.jpg"),

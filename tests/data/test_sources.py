@@ -582,9 +582,10 @@ def test_text_for_the_root_and_numbers_of_numpy_will_do(folder, number):
     part = sources.load("insects", "train", size=number(8), root=str(folder), **given)
     expected = sources.load("insects", "train", size=8, root=folder, classes=2, per_class=2)
     assert part.digest() == expected.digest()
-    assert sources.load("digits", "test", **given).digest() == sources.load(
-        "digits", "test", classes=2, per_class=2
-    ).digest()
+    assert (
+        sources.load("digits", "test", **given).digest()
+        == sources.load("digits", "test", classes=2, per_class=2).digest()
+    )
 
 
 def test_a_folder_with_one_split_alone_is_a_data_set(folder):
