@@ -20,6 +20,7 @@ from torch.nn.parameter import is_lazy
 from compatlib.checkpoints import State, read_checkpoint, write_checkpoint
 from compatlib.data.augment import unchanged
 from compatlib.data.images import Images, InMemory, batches
+from compatlib.data.tensors import as_integers
 from compatlib.evaluation import checks
 from compatlib.files import alone
 
@@ -27,6 +28,7 @@ Loss = Tensor | Mapping[str, Tensor]
 Objective = Callable[[Any, Tensor, Tensor], Iterable[tuple[str, Loss]]]
 Gradients = list[Tensor | None]
 Combine = Callable[[list[nn.Parameter], dict[str, Gradients]], Gradients]
+Order = Callable[[int, int, torch.Generator], Tensor]
 PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 
 
@@ -183,6 +185,7 @@ def fit(
     report: Callable[[float, str], None] | None = None,
     workers: int = 0,
     fabric: Fabric | None = None,
+    order: Order | None = None,
 ) -> Fit:
     """Train `modules` on `images`; they end in eval mode.
 
@@ -209,8 +212,8 @@ def fit(
         on_epoch: called as (epoch, epochs) before every epoch (from 0), after everything was put in training mode; a
             method may freeze a part there. After a resume it is called for the interrupted epoch only.
         checkpoint: a file to write every `checkpoint_seconds` and to resume from. One file a run: recipe, seed, role
-            and number of images are compared, the objective and the images themselves are not. It is tried before the
-            first step. A second training with the same file waits for the first, and says so in the log.
+            and number of images are compared, the objective, the order and the images themselves are not. It is tried
+            before the first step. A second training with the same file waits for the first, and says so in the log.
         checkpoint_seconds: seconds between two checkpoints.
         report: called at every step as (share done in [0, 1], text).
         workers: processes that read a set on disk.
@@ -219,11 +222,15 @@ def fit(
             averaged over the processes before `combine`. Its precision is what counts, not the recipe's. BatchNorm's
             statistics are each process's own, and the first one's are kept; a parameter that no loss reaches is still
             decayed.
+        order: which images the steps of an epoch see: (steps, images a batch, generator) → integers (steps, images a
+            batch), such as `data.identity_batches.IdentityBatches`; by default all, in a random order. It is called
+            for every epoch, after a resume again, and must draw from this generator alone. Of several processes each
+            takes its share of a batch in one piece.
 
     Raises:
         ValueError: an empty set, nothing to train, a part without values (lazy, or on the meta device), a batch that
-            the processes cannot share evenly, a seed or a role of another type, or a file that is no checkpoint of this
-            run; it is left as it is.
+            the processes cannot share evenly, an order of another shape or beyond the set, a seed or a role of another
+            type, or a file that is no checkpoint of this run; it is left as it is.
         OSError: the checkpoint cannot be written, as on a full disk; the one before is as it was.
         FloatingPointError: a loss is not finite.
     """
@@ -231,7 +238,7 @@ def fit(
     if not isinstance(role, str):
         raise ValueError(f"role is {role!r} ({type(role).__name__}); valid is a text, such as 'old'")
     fabric = fabric or one_device(recipe.precision)
-    run = _Run(objective, modules, images, recipe, seed, role, augment, combine, fabric, workers)
+    run = _Run(objective, modules, images, recipe, seed, role, augment, combine, fabric, workers, order)
     for module in frozen:
         fabric.to_device(module.eval().requires_grad_(False))
     identity = {"recipe": _identity(recipe), "seed": seed, "role": role, "images": len(images), "batch": run.batch_size}
@@ -293,6 +300,7 @@ class _Run:
     combine: Combine | None
     fabric: Fabric
     workers: int
+    order: Order | None
     parameters: list[nn.Parameter] = field(init=False)
     optimizer: torch.optim.Optimizer = field(init=False)
     batch_size: int = field(init=False)
@@ -317,13 +325,31 @@ class _Run:
 
     def steps_of(self, epoch: int, state: State) -> Iterator[None]:
         """Take the steps of an epoch which `state` has not taken; returns to the caller after every one."""
-        order = torch.randperm(len(self.images), generator=stream(self.seed, self.role, "order", epoch))
-        order = order[: self.steps * self.batch_size].view(self.steps, self.batch_size)
+        order = self._order_of(epoch)
         share = order[state.step % self.steps :, self.fabric.global_rank :: self.fabric.world_size]
         for batch in batches(self.images, share.reshape(-1), share.shape[1], self.workers):
             self._step(batch, state)
             state.step += 1
             yield
+
+    def _order_of(self, epoch: int) -> Tensor:
+        """The images of every step of an epoch, int64 (steps, images a batch)."""
+        generator = stream(self.seed, self.role, "order", epoch)
+        shape = self.steps, self.batch_size
+        if self.order is None:
+            return torch.randperm(len(self.images), generator=generator)[: math.prod(shape)].view(shape)
+        order = as_integers(self.order(*shape, generator), "order")
+        if order.dtype != torch.int64 or order.shape != shape:
+            raise ValueError(
+                f"order gave {order.dtype} {tuple(order.shape)}; valid are integers {shape}: steps, images"
+            )
+        if not 0 <= int(order.min()) <= int(order.max()) < len(self.images):
+            raise ValueError(
+                f"order gave the images {int(order.min())} to {int(order.max())}; the set has 0 to "
+                f"{len(self.images) - 1}: make it of the labels of this set"
+            )
+        # `steps_of` deals a batch out to the processes like cards: so each gets what were neighbours.
+        return order.view(self.steps, self.fabric.world_size, -1).mT.reshape(shape)
 
     def _step(self, batch: tuple[Any, Tensor, Tensor], state: State) -> None:
         rank = self.fabric.global_rank

@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import check_integrity, download_url
 
-from compatlib.data import features, fixtures, folders
+from compatlib.data import features, fixtures, folders, reidentification
 from compatlib.data.features import FeatureSet
 from compatlib.data.image_folders import class_folders, is_passed_over
 from compatlib.data.images import FolderImages, Images, ImageSet
@@ -67,8 +67,8 @@ def image_names() -> tuple[str, ...]:
 
 
 def names() -> tuple[str, ...]:
-    """All that `load` knows by name: data sets of images, and of their features by an encoder."""
-    return (*image_names(), *features.SOURCES)
+    """All that `load` knows by name: data sets of images, of re-identification, and of features by an encoder."""
+    return (*image_names(), *reidentification.NAMES, *features.SOURCES)
 
 
 def load(
@@ -77,11 +77,11 @@ def load(
     *,
     classes: int | None = None,
     per_class: int | None = None,
-    size: int = 32,
+    size: int | tuple[int, int] | None = None,
     root: Path | str | None = None,
     encoder: str | None = None,
 ) -> Images | FeatureSet:
-    """Load the `train` or `test` split of a data set.
+    """Load a split of a data set: `train` or `test`, of re-identification `train`, `query` or `gallery`.
 
     - `glyphs`: drawn on the spot, uint8 (N, 3, 32, 32); 200 classes, 60 training and 20 test images each.
     - `digits`: scikit-learn's 8×8 digits, (N, 1, 8, 8); the last third of every class is the test split.
@@ -90,15 +90,18 @@ def load(
     - `cifar100_lite`, `omniglot_lite`: the images of `cifar100` and `omniglot_small` as an encoder sees them, a
       `FeatureSet` (N, 2, 1280) of every image plain and mirrored, or (N, 1, 1280) where it is not mirrored. Those of
       `omniglot_lite` by `lite0` and `lite2` come with the project (`data/fixtures`), and are read there.
+    - `market1501`, `msmt17`, `veri776`: persons and vehicles with their cameras, `IdentityImages` (N, 3, 256, 128) in
+      the folders that `reidentification.read` describes; `msmt17` has a split `validation` too.
     - any other name: `<root>/<name>/<split>/<class>/<image file>`, read when needed, (N, 3, size, size), as
       `FolderImages` says: the classes in numeric order, EXIF's rotation and transparency without effect.
 
     Args:
         name: one of `names()` or a folder.
-        split: `train` or `test`.
+        split: `train` or `test`; of re-identification one of `reidentification.SPLITS`.
         classes: keep the first so many classes (glyphs: draw so many).
         per_class: keep the first so many images of every class (glyphs: draw so many).
-        size: side of the images that are read from a folder; the named sets have their own.
+        size: side of the images that are read from a folder, by default 32; of re-identification (height, width). The
+            other named sets have their own.
         root: the folder of the data sets; by default what the project carries, else `data_root()`, for features
             `features_root()`.
         encoder: of features alone, one of `features.WEIGHTS`.
@@ -106,11 +109,11 @@ def load(
     Raises:
         ValueError: an unknown name or split, more classes or images asked for than there are, a damaged file, files
             that hold other counts than the data set has, a folder whose splits hold different classes, features of
-            an unknown encoder or made from something else, and as `FolderImages`.
+            an unknown encoder or made from something else, and as `FolderImages` and `reidentification.read`.
         FileNotFoundError: the files are missing and cannot be fetched; the message says where to get and put them, or
             how to embed the images.
     """
-    if split not in SPLITS:
+    if split not in SPLITS and name not in reidentification.NAMES:
         raise ValueError(f"unknown split {split!r}; choose one of {SPLITS}")
     if name in features.SOURCES:
         if root is None and fixtures.is_carried(name, encoder):
@@ -123,6 +126,9 @@ def load(
     if root is None and name in fixtures.CARRIED_IMAGES:
         return _first(fixtures.images(name, split, fixtures_root()), classes, per_class)
     root = Path(root) if root else data_root()
+    if name in reidentification.NAMES:
+        images = reidentification.read(name, split, root, reidentification.SIZE if size is None else size)
+        return _first(images, classes, per_class)
     if name == "glyphs":
         return _glyphs(split, classes, per_class)
     if name in _READERS:
@@ -132,7 +138,7 @@ def load(
             f"unknown data set {name!r}; choose one of {names()}, or put images at "
             f"{root / name / split}/<class>/<image>.png"
         )
-    images = FolderImages(root / name / split, size)
+    images = FolderImages(root / name / split, 32 if size is None else size)
     _check_other_split(root / name, split, images.class_names)
     return _first(images, classes, per_class)
 

@@ -6,7 +6,16 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from compatlib.data.augment import crop_and_flip, two_noisy_views, two_views, unchanged, view_with_noise
+from compatlib.data.augment import (
+    ERASED_PIXEL,
+    crop_and_flip,
+    crop_flip_and_erase,
+    erase,
+    two_noisy_views,
+    two_views,
+    unchanged,
+    view_with_noise,
+)
 
 
 def batch(seed=0, count=64, channels=3, height=9, width=7):
@@ -58,6 +67,137 @@ def test_no_padding_and_no_flip_change_nothing():
     images = batch()
     assert torch.equal(crop_and_flip(images, generator(0), padding=0, flip=False), images)
     assert unchanged(images, generator(0)) is images
+
+
+def erased_by_a_loop(images, drawn, probability, area, aspect, log_aspect):
+    """The same draws, one image and one trial at a time."""
+    count, _, height, width = images.shape
+    chosen = torch.rand(count, generator=drawn) < probability
+    areas, aspects = torch.rand(2, 100, count, generator=drawn, dtype=torch.float64).tolist()
+    corners = torch.randint(2**31, (2, count), generator=drawn).tolist()
+    result = images.clone()
+    for image in range(count):
+        for trial in range(100):
+            size = (area[0] + (area[1] - area[0]) * areas[trial][image]) * height * width
+            bounds = [math.log(each) for each in aspect] if log_aspect else aspect
+            ratio = bounds[0] + (bounds[1] - bounds[0]) * aspects[trial][image]
+            ratio = math.exp(ratio) if log_aspect else ratio
+            h, w = round(math.sqrt(size * ratio)), round(math.sqrt(size / ratio))
+            if h < height and w < width:
+                if chosen[image]:
+                    top, left = corners[0][image] % (height - h + 1), corners[1][image] % (width - w + 1)
+                    for channel, value in enumerate(ERASED_PIXEL):
+                        result[image, channel, top : top + h, left : left + w] = value
+                break
+    return result
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    ("probability", "area", "aspect", "log_aspect"),
+    [
+        (0.5, (0.02, 0.4), (0.3, 1 / 0.3), False),
+        (1.0, (0.02, 0.33), (0.3, 3.3), True),
+        (0.9, (0.5, 0.9), (2, 9), False),
+    ],
+)
+def test_erasing_follows_a_plain_loop(seed, probability, area, aspect, log_aspect):
+    images = batch(seed, height=32, width=16)
+    before = images.clone()
+    options = {"probability": probability, "area": area, "aspect": aspect, "log_aspect": log_aspect}
+    found = erase(images, generator(seed), **options)
+    assert torch.equal(found, erased_by_a_loop(images, generator(seed), **options))
+    assert torch.equal(images, before)
+
+
+BLACK = torch.zeros(4000, 1, 64, 32, dtype=torch.uint8)
+
+
+def rectangles(erased):
+    """(top, height, left, width) of what was painted white in each image, and which were painted; (4, N), (N,)."""
+    found = erased[:, 0] == 255
+    sides = []
+    for other in (2, 1):
+        lines = found.any(other).int()
+        sides += [lines.argmax(1), lines.sum(1)]
+    assert torch.equal(found.sum((1, 2)), sides[1] * sides[3]), "one whole rectangle an image"
+    return torch.stack(sides), found.any(2).any(1)
+
+
+def test_half_of_the_images_lose_a_rectangle_anywhere_of_every_size_and_shape():
+    (top, height, left, width), is_erased = rectangles(erase(BLACK, generator(0), fill=255))
+    assert abs(is_erased.double().mean() - 0.5) < 0.03
+    top, height, left, width = (each[is_erased].double() for each in (top, height, left, width))
+    area, aspect = height * width / (64 * 32), height / width
+    assert 0.015 < area.min() < 0.03
+    assert 0.38 < area.max() < 0.42
+    assert 0.25 < aspect.min() < 0.45
+    assert 3 < aspect.max() < 3.8
+    small = area < 0.15  # nearly all of these fit at the first trial
+    assert abs((area[small] < 0.085).double().mean() - 0.5) < 0.06
+    assert abs((aspect[small] < (0.3 + 1 / 0.3) / 2).double().mean() - 0.5) < 0.06
+    for first, room in ((top, 64 - height), (left, 32 - width)):
+        assert abs((first / room).mean() - 0.5) < 0.03
+        assert (first == 0).any()
+        assert (first == room).any()
+    assert abs(torch.corrcoef(torch.stack([top, left]))[0, 1]) < 0.08
+
+
+def test_by_the_logarithm_tall_and_broad_rectangles_are_as_frequent():
+    options = {"probability": 1.0, "area": (0.05, 0.1), "aspect": (0.3, 3.3), "fill": 255}
+    for log_aspect, expected in ((True, 0.5), (False, 0.7 / 3)):
+        (_, height, _, width), _ = rectangles(erase(BLACK[:1500], generator(1), log_aspect=log_aspect, **options))
+        broad = (height < width).double() + 0.5 * (height == width)
+        assert abs(broad.mean() - expected) < 0.06
+
+
+def test_what_never_fits_is_left_whole_and_no_probability_changes_nothing():
+    images = batch(height=9, width=30)
+    tall = {"probability": 1.0, "area": (0.5, 0.6), "aspect": (3.0, 3.3)}
+    assert torch.equal(erase(images, generator(0), **tall), images)
+    assert torch.equal(erase(images, generator(0), probability=0.0), images)
+
+
+def test_the_pixel_is_rounded_to_the_type_of_the_images():
+    images = torch.zeros(20, 3, 16, 8)
+    exact, whole = (
+        erase(each, generator(2), probability=1.0, fill=(0.25, 1.5, 2.75)) for each in (images, images.to(torch.uint8))
+    )
+    assert exact.amax((0, 2, 3)).tolist() == [0.25, 1.5, 2.75]
+    assert whole.dtype == torch.uint8
+    assert whole.amax((0, 2, 3)).tolist() == [0, 2, 3]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "word"),
+    [
+        ({"images": batch()[0]}, r"\(3, 9, 7\)"),
+        ({"probability": 1.5}, "1.5"),
+        ({"area": (0.4, 0.02)}, r"area is \(0.4, 0.02\)"),
+        ({"area": (0.0, 0.4)}, "area is"),
+        ({"area": (0.5, 1.0)}, "area is"),
+        ({"aspect": (0.0, 3.0)}, r"aspect \(0.0, 3.0\)"),
+        ({"aspect": (3.0, 0.3)}, "aspect"),
+        ({"fill": (1, 2)}, r"fill is \[1.0, 2.0\]; valid are one number or 3"),
+        ({"fill": 256}, "torch.uint8 holds"),
+        ({"images": batch(channels=1)}, "one number or 1,"),
+    ],
+)
+def test_impossible_erasing_is_refused(wrong, word):
+    with pytest.raises(ValueError, match=word):
+        erase(**{"images": batch(), "generator": generator(0), **wrong})
+
+
+def test_re_identification_crops_flips_and_erases_rectangular_images_in_this_order():
+    images, drawn = batch(height=32, width=16), generator(5)
+    expected = erase(crop_and_flip(images, drawn, padding=10), drawn)
+    found = crop_flip_and_erase(images, generator(5))
+    assert torch.equal(found, expected)
+    assert found.shape == images.shape
+    drawn = generator(6)
+    expected = erase(crop_and_flip(images, drawn, padding=2, flip=False), drawn, probability=1.0, fill=0)
+    found = crop_flip_and_erase(images, generator(6), padding=2, flip=False, probability=1.0, fill=0)
+    assert torch.equal(found, expected)
 
 
 @pytest.mark.parametrize("channels", [1, 3])

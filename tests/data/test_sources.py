@@ -582,9 +582,10 @@ def test_text_for_the_root_and_numbers_of_numpy_will_do(folder, number):
     part = sources.load("insects", "train", size=number(8), root=str(folder), **given)
     expected = sources.load("insects", "train", size=8, root=folder, classes=2, per_class=2)
     assert part.digest() == expected.digest()
-    assert sources.load("digits", "test", **given).digest() == sources.load(
-        "digits", "test", classes=2, per_class=2
-    ).digest()
+    assert (
+        sources.load("digits", "test", **given).digest()
+        == sources.load("digits", "test", classes=2, per_class=2).digest()
+    )
 
 
 def test_a_folder_with_one_split_alone_is_a_data_set(folder):
@@ -617,7 +618,9 @@ def test_unknown_names_and_splits_are_refused_with_the_valid_ones(folder):
         sources.load("cifar10", "train", root=folder)
     with pytest.raises(ValueError, match=r"'validation'; choose one of \('train', 'test'\)"):
         sources.load("digits", "validation")
-    assert sources.names() == ("glyphs", "digits", "cifar100", "omniglot_small", "cifar100_lite", "omniglot_lite")
+    assert sources.image_names() == ("glyphs", "digits", "cifar100", "omniglot_small")
+    others = ("market1501", "msmt17", "veri776", "cifar100_lite", "omniglot_lite")
+    assert sources.names() == (*sources.image_names(), *others)
 
 
 @pytest.mark.parametrize("name", ["digits", "glyphs"])
