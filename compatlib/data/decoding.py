@@ -52,7 +52,7 @@ def is_deep(path: Path) -> bool:
 
 
 def printable(name: str | os.PathLike) -> str:
-    """A file's name as text that can be written anywhere: bytes that are no UTF-8, as of Latin-1, as backslash codes."""
+    """A file's name as text that can be written anywhere: bytes that are no UTF-8, as Latin-1's, as backslash codes."""
     return os.fspath(name).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 

@@ -1,8 +1,8 @@
 """Images embedded once by an encoder that nobody trains: a set of features behind the protocol of a set of images.
 
-`sources.load("cifar100_lite", "train", encoder="lite0")` reads them; nothing here embeds, `make data NAME=cifar100_lite`
-does, and some the project carries (:mod:`compatlib.data.fixtures`). One file holds the training and the test images of
-an encoder, with a description beside it (`<file>.json`).
+`sources.load("cifar100_lite", "train", encoder="lite0")` reads them; nothing here embeds,
+`make data NAME=cifar100_lite` does, and some the project carries (:mod:`compatlib.data.fixtures`). One file holds the
+training and the test images of an encoder, with a description beside it (`<file>.json`).
 """
 
 import hashlib

@@ -1,6 +1,7 @@
-"""What the project carries for a machine that has nothing else: `omniglot_small`, and `omniglot_lite` by Lite0 and Lite2.
+"""What the project carries for a machine that has nothing else: `omniglot_small`, and `omniglot_lite` by two encoders.
 
-The images are those of the archives, `data/fixtures/omniglot_small/images.npz`, half a megabyte. The features are the features of `make data NAME=omniglot_lite` themselves, float16, bit for bit: two of three are 0, so that
+The images are those of the archives, `data/fixtures/omniglot_small/images.npz`, half a megabyte. The features, by Lite0
+and Lite2, are those of `make data NAME=omniglot_lite` themselves, float16, bit for bit: two of three are 0, so that
 they are small without a loss once they are compressed column by column (`data/fixtures/<name>/<encoder>.npz`, 10 MB
 both together). A set by a carried encoder *is* the carried file, also where the same was embedded on this machine, for
 features differ between processors in their last bits: one set has one form, and a result of it one origin, which names
@@ -16,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-
 import torch
 
 from compatlib.data import features
@@ -101,8 +101,8 @@ def _decoded(path: Path, name: str, encoder: str, checksum: str) -> tuple[np.nda
     """All features of a file, float16 (M, views · d), read-only, and what they were made of."""
     restored = f"`git checkout -- data/fixtures` in a checkout of the repository brings back {name} by {encoder}"
     missing = (
-        f"{restored}; elsewhere `python -m compatlib.study.lab.features {name} --encoders {encoder}` embeds the images, "
-        "and root=<folder of the features> reads them"
+        f"{restored}; elsewhere `python -m compatlib.study.lab.features {name} --encoders {encoder}` embeds the images,"
+        " and root=<folder of the features> reads them"
     )
     content = _checked(path, checksum, missing, restored)
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:

@@ -315,9 +315,13 @@ def test_features_are_augmented_by_the_generator_alone():
     assert not torch.equal(same[0], view_with_noise(features(), generator(4)))
 
 
-@pytest.mark.parametrize(("shape", "noise"), [((5, 6), 0.3), ((5, 2, 3, 3), 0.3), ((5, 2, 6), -0.1), ((5, 2, 6), math.nan)])
+@pytest.mark.parametrize(
+    ("shape", "noise"), [((5, 6), 0.3), ((5, 2, 3, 3), 0.3), ((5, 2, 6), -0.1), ((5, 2, 6), math.nan)]
+)
 def test_impossible_arguments_of_features_are_refused(shape, noise):
-    with pytest.raises(ValueError, match=r"needs features \(N, views, d\), by every encoder as many, and noise ≥ 0, got"):
+    with pytest.raises(
+        ValueError, match=r"needs features \(N, views, d\), by every encoder as many, and noise ≥ 0, got"
+    ):
         view_with_noise(torch.zeros(shape), generator(0), noise=noise)
 
 

@@ -67,7 +67,9 @@ def test_a_head_takes_the_features_of_its_own_encoder(both):
     for name, size in (("lite0", 5), ("lite2", 7)):
         head = feature_head(torch.zeros(size), torch.ones(size), hidden=4, dim=3, encoder=name).eval()
         assert torch.equal(head(inputs), head(inputs[name]))
-    with pytest.raises(ValueError, match=r"this head stands on 'lite1'; the features are those of \['lite0', 'lite2'\]"):
+    with pytest.raises(
+        ValueError, match=r"this head stands on 'lite1'; the features are those of \['lite0', 'lite2'\]"
+    ):
         feature_head(torch.zeros(5), torch.ones(5), hidden=4, dim=3, encoder="lite1")(inputs)
 
 

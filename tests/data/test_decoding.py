@@ -64,7 +64,17 @@ def tiff(values: np.ndarray, bits: int, photometric: int = 1) -> bytes:
     text = "".join(f"{value:0{bits}b}" for value in values.ravel())
     data = bytes(int(text[i : i + 8], 2) for i in range(0, len(text), 8))
     height, width = values.shape
-    entries = {256: width, 257: height, 258: bits, 259: 1, 262: photometric, 273: 0, 277: 1, 278: height, 279: len(data)}
+    entries = {
+        256: width,
+        257: height,
+        258: bits,
+        259: 1,
+        262: photometric,
+        273: 0,
+        277: 1,
+        278: height,
+        279: len(data),
+    }
     entries[273] = 8 + 2 + 12 * len(entries) + 4
     directory = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in entries.items())
     return struct.pack("<2sHIH", b"II", 42, 8, len(entries)) + directory + struct.pack("<I", 0) + data

@@ -164,7 +164,10 @@ def rows_of(found) -> list[int]:
 @pytest.mark.parametrize("limits", [{}, {"classes": 10}, {"per_class": 2}, {"classes": 3, "per_class": 1}])
 @pytest.mark.usefixtures("stored")
 def test_a_split_and_its_limits_are_those_of_the_images(split, limits):
-    found, images = load(split, **limits), sources._first(numbered(split), **{"classes": None, "per_class": None} | limits)
+    found, images = (
+        load(split, **limits),
+        sources._first(numbered(split), **{"classes": None, "per_class": None} | limits),
+    )
     assert rows_of(found) == images.images.flatten().tolist()
     assert torch.equal(found.labels, images.labels)
     assert found.class_names == images.class_names
@@ -213,7 +216,9 @@ def test_the_digest_of_what_is_read_follows_what_it_was_made_of(monkeypatch, tmp
             write(tmp_path)
             digests.add(load().digest())
     with monkeypatch.context() as patch:
-        patch.setitem(features.SOURCES, "letters_lite", Source("letters", {"train": "c", "test": "d"}, TOTAL, ("a", "b")))
+        patch.setitem(
+            features.SOURCES, "letters_lite", Source("letters", {"train": "c", "test": "d"}, TOTAL, ("a", "b"))
+        )
         write(tmp_path)
         digests.add(load().digest())
     assert len(digests) == 6
@@ -223,15 +228,21 @@ def test_the_digest_of_what_is_read_follows_what_it_was_made_of(monkeypatch, tmp
 
 
 def test_where_nothing_is_there_the_command_is_named(stored):
-    with pytest.raises(FileNotFoundError, match=r"letters_lite/lite2\.npy is not there; `make data NAME=letters_lite ENC"):
+    with pytest.raises(
+        FileNotFoundError, match=r"letters_lite/lite2\.npy is not there; `make data NAME=letters_lite ENC"
+    ):
         load(encoder="lite2")
-    with pytest.raises(FileNotFoundError, match=r"ENCODERS=lite0` embeds the images, or set COMPATLIB_FEATURES to the f"):
+    with pytest.raises(
+        FileNotFoundError, match=r"ENCODERS=lite0` embeds the images, or set COMPATLIB_FEATURES to the f"
+    ):
         load(root=stored / "elsewhere")
 
 
 def test_where_only_a_part_is_there_it_says_how_much(stored):
     write(stored, "lite1", part=".part", rows=36)
-    with pytest.raises(FileNotFoundError, match=rf"lite1\.npy is not there yet: 36 of {TOTAL} images are embedded; `make"):
+    with pytest.raises(
+        FileNotFoundError, match=rf"lite1\.npy is not there yet: 36 of {TOTAL} images are embedded; `make"
+    ):
         load(encoder="lite1")
 
 
@@ -272,7 +283,9 @@ def damaged(path, damage):
 )
 def test_a_damaged_file_is_named(stored, damage):
     damaged(stored / "letters_lite" / "lite0.npy", damage)
-    with pytest.raises(ValueError, match=r"lite0\.npy is damaged .*; delete it, and `make data NAME=letters_lite ENCODERS"):
+    with pytest.raises(
+        ValueError, match=r"lite0\.npy is damaged .*; delete it, and `make data NAME=letters_lite ENCODERS"
+    ):
         load()
 
 
@@ -284,9 +297,13 @@ def test_other_counts_than_the_data_set_has_are_damage(stored):
 
 @pytest.mark.usefixtures("stored")
 def test_a_set_of_features_wants_an_encoder_and_one_of_images_none():
-    with pytest.raises(ValueError, match="letters_lite is embedded by an encoder: name its encoder, encoder='lite0' or"):
+    with pytest.raises(
+        ValueError, match="letters_lite is embedded by an encoder: name its encoder, encoder='lite0' or"
+    ):
         load(encoder=None)
-    with pytest.raises(ValueError, match="'lite9' is none of its encoders; name one, encoder='lite0' or 'lite1' or 'lite2'"):
+    with pytest.raises(
+        ValueError, match="'lite9' is none of its encoders; name one, encoder='lite0' or 'lite1' or 'lite2'"
+    ):
         load(encoder="lite9")
     with pytest.raises(ValueError, match="'digits' holds images, which no encoder 'lite0' has seen; leave `encoder`"):
         sources.load("digits", "train", encoder="lite0")
@@ -308,11 +325,15 @@ def test_a_data_set_names_its_images_by_their_digests(name):
     source = features.SOURCES[name]
     assert source.images in sources.names()
     assert tuple(source.digests) == sources.SPLITS
-    assert all(re.fullmatch("[0-9a-f]{64}", digest) for digest in (*source.digests.values(), *features.WEIGHTS.values()))
+    assert all(
+        re.fullmatch("[0-9a-f]{64}", digest) for digest in (*source.digests.values(), *features.WEIGHTS.values())
+    )
     assert ("mirrored" in source.views) == (source.images == "cifar100")
 
 
 def test_what_published_results_stand_on_is_frozen():
     """Another value is another set of features: no key and no row of the earlier one fits it."""
     told = json.dumps(features.made_of("cifar100_lite", "lite0"), sort_keys=True)
-    assert hashlib.sha256(told.encode()).hexdigest() == "81ad457be009910b9bd3e7bddc2758ae43dbdf4cfc3bba88a8e52357fc5eed2d"
+    assert (
+        hashlib.sha256(told.encode()).hexdigest() == "81ad457be009910b9bd3e7bddc2758ae43dbdf4cfc3bba88a8e52357fc5eed2d"
+    )

@@ -21,7 +21,9 @@ DIGESTS = {
     ("lite2", "train"): "b1b70f38a08e4060c5586b1e3490f8ed2e52c77c733e6ea5317665706c788d65",
     ("lite2", "test"): "8608387a5e7717abce22671f4028e96abb3945abc58eca6caf5c71b09ac00c2b",
 }
-OMNIGLOT_NAMES = "0e9c6e4165124ff5803d7c9b20162f2eddd129d9985a2b8624b4da216697fc13"  # SHA-256 of those of omniglot_small
+OMNIGLOT_NAMES = (
+    "0e9c6e4165124ff5803d7c9b20162f2eddd129d9985a2b8624b4da216697fc13"  # SHA-256 of those of omniglot_small
+)
 
 
 # What is carried.
@@ -97,10 +99,14 @@ def test_images_that_are_missing_or_damaged_are_told_of(drawings, tmp_path):
     path = fixtures.images_place("letters", tmp_path)
     assert fixtures.write_images(path, drawings) == fixtures.CARRIED_IMAGES["letters"]  # the same bytes
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match=r"images\.npz is damaged, or another file: its SHA-256 is .*; `git checkout -- da"):
+    with pytest.raises(
+        ValueError, match=r"images\.npz is damaged, or another file: its SHA-256 is .*; `git checkout -- da"
+    ):
         sources.load("letters", "train")
     path.unlink()
-    with pytest.raises(FileNotFoundError, match=r"images\.npz is not there: it belongs to the repository.*back letters"):
+    with pytest.raises(
+        FileNotFoundError, match=r"images\.npz is not there: it belongs to the repository.*back letters"
+    ):
         sources.load("letters", "train")
 
 
@@ -210,10 +216,14 @@ def test_the_folder_is_that_of_the_repository_or_below_the_working_folder(monkey
 
 def test_an_installed_package_says_that_it_does_not_carry_the_file(carried):
     carried.unlink()
-    told = r"lite0\.npz is not there: it belongs to the repository, and an installed package does not .* `git checkout -- "
+    told = (
+        r"lite0\.npz is not there: it belongs to the repository, and an installed package does not .* `git checkout -- "
+    )
     with pytest.raises(FileNotFoundError, match=told):
         load()
-    with pytest.raises(FileNotFoundError, match=r"lab\.features letters_lite --encoders lite0` embeds the images, and root"):
+    with pytest.raises(
+        FileNotFoundError, match=r"lab\.features letters_lite --encoders lite0` embeds the images, and root"
+    ):
         load()
 
 
@@ -228,7 +238,9 @@ def test_a_file_that_is_not_the_carried_one_to_the_last_bit_is_refused(carried, 
     else:
         carried.write_bytes(other[damage])
     known, found = fixtures.CARRIED["letters_lite"]["lite0"], hashlib.sha256(carried.read_bytes()).hexdigest()
-    told = rf"lite0\.npz is damaged, or another file: its SHA-256 is {found} instead of {known}; `git checkout -- data/fix"
+    told = (
+        rf"lite0\.npz is damaged, or another file: its SHA-256 is {found} instead of {known}; `git checkout -- data/fix"
+    )
     with pytest.raises(ValueError, match=told):
         load()
 
@@ -236,7 +248,9 @@ def test_a_file_that_is_not_the_carried_one_to_the_last_bit_is_refused(carried, 
 @pytest.mark.parametrize("part", features.made_of("cifar100_lite", "lite0"))
 def test_a_file_that_was_made_from_something_else_is_refused(carried, monkeypatch, part):
     monkeypatch.setitem(fixtures.CARRIED["letters_lite"], "lite0", write(carried, **{part: "another"}))
-    told = rf"lite0\.npz was made from other {part} than letters_lite by lite0; `make data NAME=letters_lite ENCODERS=lite0`"
+    told = (
+        rf"lite0\.npz was made from other {part} than letters_lite by lite0; `make data NAME=letters_lite ENCODERS=lite"
+    )
     with pytest.raises(ValueError, match=told):
         load()
 

@@ -138,7 +138,9 @@ def test_files_are_checked_by_their_heads(folder):
         FolderImages(folder).check()
 
 
-@pytest.mark.parametrize("form", [np.asarray, torch.Tensor.tolist, torch.clone, lambda x: x.to(torch.uint8).numpy()[::1]])
+@pytest.mark.parametrize(
+    "form", [np.asarray, torch.Tensor.tolist, torch.clone, lambda x: x.to(torch.uint8).numpy()[::1]]
+)
 def test_a_set_takes_arrays_and_lists_of_integers(form):
     whole = image_set()
     found = ImageSet(whole.images.numpy(), form(whole.labels), list(np.array(whole.class_names)))

@@ -156,5 +156,7 @@ def test_draws_differ():
 def test_what_cannot_be_renumbered_is_refused(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "0.png").touch()
-    with pytest.raises(ValueError, match="renumbered in an ImageSet or a FeatureSet, not in FolderImages; choose draw 0"):
+    with pytest.raises(
+        ValueError, match="renumbered in an ImageSet or a FeatureSet, not in FolderImages; choose draw 0"
+    ):
         splits.renumbered(FolderImages(tmp_path), 1)

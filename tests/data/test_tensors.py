@@ -55,7 +55,9 @@ def test_memory_is_shared_where_it_may_be_written_and_never_where_not(tmp_path):
 
 
 @pytest.mark.parametrize("dtype", [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)])
-@pytest.mark.parametrize("form", [np.array, torch.from_numpy, pd.Series, lambda x: array.array(x.dtype.char, x.tolist())])
+@pytest.mark.parametrize(
+    "form", [np.array, torch.from_numpy, pd.Series, lambda x: array.array(x.dtype.char, x.tolist())]
+)
 def test_integers_of_every_size_are_int64(dtype, form):
     found = as_integers(form(np.array([3, 0, 100], dtype)), "labels")
     assert found.dtype == torch.int64
