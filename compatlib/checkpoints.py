@@ -115,6 +115,7 @@ def write_checkpoint(
     for index, entries in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{name}": value for name, value in entries.items() if value is not None}
     about = {"identity": identity, "step": state.step, "seconds": state.seconds, "history": state.history}
+    about |= {"terms": list(state.totals)}  # the file sorts its tensors
     write_tensors(path, tensors, about)
 
 
@@ -158,7 +159,8 @@ def read_checkpoint(
         if any(value.ndim and value.shape != dict(enumerate(shapes)).get(index) for value in own.values()):
             raise _refused(path, "is the checkpoint of another run: it trained other parts of the network")
     optimizer.load_state_dict({"state": entries, "param_groups": optimizer.state_dict()["param_groups"]})
-    totals = {term: total.to(device) for term, total in _below(tensors, "totals").items()}
+    totals = _below(tensors, "totals")
+    totals = {term: totals[term].to(device) for term in about.get("terms", totals)}  # earlier files tell no order
     return State(about["step"], about["seconds"], about["history"], totals)
 
 

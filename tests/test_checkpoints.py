@@ -244,6 +244,18 @@ def test_sums_are_kept_in_double_precision():
     assert State().totals == {}
 
 
+def test_terms_keep_their_order_and_a_file_of_before_that_is_read_too(tmp_path):
+    module, state = network(), State()
+    for term in ("prototypes", "classification", "old_to_new"):
+        state.add(term, torch.tensor(1.5))
+    write_checkpoint(tmp_path / "run", IDENTITY, module, sgd(module), state)
+    assert list(read_checkpoint(tmp_path / "run", IDENTITY, module, sgd(module)).totals) == list(state.totals)
+    tensors, about = read_tensors(tmp_path / "run")
+    del about["terms"]
+    write_tensors(tmp_path / "run", tensors, about)
+    assert read_checkpoint(tmp_path / "run", IDENTITY, module, sgd(module)).totals == state.totals
+
+
 @pytest.mark.parametrize("make", [sgd, adam])
 def test_a_checkpoint_restores_everything_that_the_next_steps_depend_on(tmp_path, make):
     whole, other = network(), network(1)

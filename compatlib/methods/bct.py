@@ -71,10 +71,39 @@ def influence_loss(
         old_classifier = as_tensor(old_classifier, "old_classifier").to(embeddings.device)
     weight = _weight(old_classifier)
     logits = _frozen_logits(old_classifier, resized(embeddings, weight.shape[1]))
-    known = _known(known_classes, len(weight), labels.device)
+    known = known_labels(known_classes, old_classifier, labels.device)
     carries = (labels[:, None] == known[None, :]).any(dim=1)
     total = F.cross_entropy(logits[carries].float(), labels[carries], reduction="sum")
     return total / carries.sum().clamp(min=1)
+
+
+def known_labels(
+    classes: int | Iterable[int] | Tensor | None, old_classifier: Classifier, device: torch.device
+) -> Int64[Tensor, " known"]:
+    """Labels of the known classes, however they are given, on a device.
+
+    Args:
+        classes: their number n (classes 0 … n − 1), their labels, or None for all that have a row.
+        old_classifier: as `influence_loss` takes it.
+        device: of the result.
+
+    Raises:
+        ValueError: a known class without a row, what is neither a number nor labels, or no old classifier.
+    """
+    rows = len(_weight(old_classifier))
+    if classes is None:
+        return torch.arange(rows, device=device)
+    valid = f"valid is a number from 0 to {rows}, or labels from 0 to {rows - 1}, for which the old classifier has rows"
+    if isinstance(classes, bool | float | str) or not isinstance(classes, Integral | Iterable):
+        raise ValueError(f"known_classes is {classes!r}; {valid}")
+    is_array = isinstance(classes, Integral) or hasattr(classes, "__array__")
+    known = as_integers(classes if is_array else list(classes), "known_classes")
+    if known.numel() and (known.is_floating_point() or known.dtype == torch.bool):
+        raise ValueError(f"known_classes is {known.tolist()}; {valid}")
+    is_number = known.ndim == 0
+    if known.numel() and not (int(known.min()) >= 0 and int(known.max()) < rows + is_number):
+        raise ValueError(f"known_classes is {known.tolist()}; {valid}")
+    return torch.arange(int(known), device=device) if is_number else known.reshape(-1).long().to(device)
 
 
 def synthesize_classifier(
@@ -236,7 +265,7 @@ def fit(
         raise ValueError(
             "old_classifier must be a module of its own, apart from the new classifier; copy it, or wrap rows"
         )
-    known = _known(known_classes, len(_weight(old_classifier)), images.labels.device)
+    known = known_labels(known_classes, old_classifier, images.labels.device)
 
     def objective(inputs: Tensor, labels: Tensor, indices: Tensor) -> Iterator[tuple[str, dict[str, Tensor]]]:
         embeddings = backbone(inputs)
@@ -269,23 +298,6 @@ def _weight(old_classifier: Classifier) -> Tensor:
             "`weight` is one"
         )
     return weight
-
-
-def _known(classes: int | Iterable[int] | Tensor | None, rows: int, device: torch.device) -> Tensor:
-    """(known,) labels of the known classes, each with a row."""
-    if classes is None:
-        return torch.arange(rows, device=device)
-    valid = f"valid is a number from 0 to {rows}, or labels from 0 to {rows - 1}, for which the old classifier has rows"
-    if isinstance(classes, bool | float | str) or not isinstance(classes, Integral | Iterable):
-        raise ValueError(f"known_classes is {classes!r}; {valid}")
-    is_array = isinstance(classes, Integral) or hasattr(classes, "__array__")
-    known = as_integers(classes if is_array else list(classes), "known_classes")
-    if known.numel() and (known.is_floating_point() or known.dtype == torch.bool):
-        raise ValueError(f"known_classes is {known.tolist()}; {valid}")
-    is_number = known.ndim == 0
-    if known.numel() and not (int(known.min()) >= 0 and int(known.max()) < rows + is_number):
-        raise ValueError(f"known_classes is {known.tolist()}; {valid}")
-    return torch.arange(int(known), device=device) if is_number else known.reshape(-1).long().to(device)
 
 
 def _checked_rows(old_embeddings: Tensor, labels: Tensor, num_classes: int, old_weight: Tensor | None) -> Tensor:

@@ -5,7 +5,7 @@ Each draws the new embedding of an image towards what the old model makes of the
     L = L_cls(w_c, φ_new) + μ · L_alignment(φ_new, φ_old),
 
 or, as openBCT's L2, without the first term. The old model is frozen. Embeddings of another size are compared in the old
-model's coordinates, as in `compatlib.methods.bct`.
+model's coordinates, as in `compatlib.methods.bct`. One is a baseline of Dual-Tuning's (`two_way_triplet`).
 """
 
 from collections.abc import Callable, Iterator
@@ -70,6 +70,22 @@ def hardest_triplet(
     positive = torch.linalg.vector_norm(new - old, dim=1)
     negative = torch.linalg.vector_norm(new - old[nearest], dim=1).masked_fill(~has_negative, torch.inf)
     return F.relu(positive - negative + margin).mean()
+
+
+def two_way_triplet(
+    new: Float[Tensor, "batch dim"],
+    old: Float[Tensor, "batch dim"],
+    labels: Int64[Tensor, " batch"],
+    margin: float = 0.3,
+    normalize: bool = True,
+) -> Float[Tensor, ""]:
+    """`hardest_triplet` both ways: new anchors among old embeddings, and old anchors among new ones; their sum.
+
+    A baseline of Dual-Tuning (arXiv 2108.02959), margin 0.3 in its release; its formula is not published. That a
+    positive is the same image's other embedding, and that both ways count alike, is our reading.
+    """
+    both = ((new, old), (old, new))
+    return sum(hardest_triplet(anchors, others, labels, margin, normalize) for anchors, others in both)
 
 
 def _nearest_of_another_class(new: Tensor, old: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,6 +1,7 @@
-"""BCT's baselines: five alignments against explicit loops, their properties, and small trainings."""
+"""BCT's baselines and one of Dual-Tuning's: alignments against explicit loops, their properties, small trainings."""
 
 import copy
+import itertools
 import math
 import re
 from functools import cache, partial
@@ -23,6 +24,7 @@ from compatlib.methods.bct_baselines import (
     hardest_triplet,
     normalised_distance,
     squared_error,
+    two_way_triplet,
 )
 from compatlib.models.classifiers import ArcFaceClassifier, CosineClassifier, LinearClassifier
 from compatlib.models.resnet import small_resnet
@@ -91,6 +93,20 @@ def loop_triplet(new, old, labels, margin=1.0, normalize=True) -> float:
     return total / len(new)
 
 
+def loop_two_way(new, old, labels, margin=0.3, normalize=True) -> float:
+    """Every image's two embeddings are anchors once, among those of the other model."""
+    if normalize:
+        new, old = [unit(x) for x in new], [unit(y) for y in old]
+    total = 0.0
+    for i, j in itertools.product(range(len(new)), repeat=2):
+        if i == j and len(set(labels)) > 1:
+            positive = math.dist(new[i], old[i])
+            among_old = min(math.dist(new[i], old[k]) for k in range(len(old)) if labels[k] != labels[i])
+            among_new = min(math.dist(new[k], old[i]) for k in range(len(new)) if labels[k] != labels[i])
+            total += max(0.0, positive - among_old + margin) + max(0.0, positive - among_new + margin)
+    return total / len(new)
+
+
 def loop_contrastive(new, old, labels, temperature=0.05) -> float:
     total = 0.0
     for i, anchor in enumerate(new):
@@ -134,6 +150,7 @@ ALIGNMENTS = {
     "raw triplet": (raw_triplet, partial(loop_triplet, normalize=False)),
     "contrastive": (contrastive, loop_contrastive),
     "distillation": (distillation, loop_distillation_by_old_rows),
+    "two-way triplet": (two_way_triplet, loop_two_way),
 }
 # How far float32 may be from float64, as a share of the value, and in the unit that the loss is made of.
 PRECISION = {
@@ -141,6 +158,7 @@ PRECISION = {
     "normalised distance": (1e-5, 1e-6),
     "triplet": (1e-5, 1e-6),
     "raw triplet": (1e-5, 1e-6),
+    "two-way triplet": (1e-5, 2e-6),
     "contrastive": (1e-5, 5e-5),
     "distillation": (1e-4, 1e-4),
 }
@@ -229,7 +247,7 @@ def test_labels_are_not_used_where_it_is_said_so(alignment):
     assert without == by_labels
 
 
-@pytest.mark.parametrize("alignment", ["triplet", "raw triplet", "contrastive"])
+@pytest.mark.parametrize("alignment", ["triplet", "raw triplet", "two-way triplet", "contrastive"])
 def test_elsewhere_it_matters_only_which_labels_are_equal(alignment):
     others = torch.tensor([90, 3, 0, 41, 7, 2, 5, 11])
     renamed, expected = by_family(lambda new, old, labels: (new, old, others[labels]), ALIGNMENTS[alignment][0])
@@ -248,7 +266,7 @@ def test_a_rotation_of_both_spaces_changes_nothing(alignment):
 
 
 @pytest.mark.parametrize("factors", [(2.0, 0.5), (1e-3, 1e3), (7.0, 1.0)])
-@pytest.mark.parametrize("alignment", ["normalised distance", "triplet", "contrastive"])
+@pytest.mark.parametrize("alignment", ["normalised distance", "triplet", "two-way triplet", "contrastive"])
 def test_lengths_do_not_matter_where_embeddings_are_normalised(alignment, factors):
     def stretched(new, old, labels):
         lengths = normal(len(labels), 1, seed=6).exp()
@@ -396,6 +414,40 @@ def test_normalised_triplets_are_raw_ones_of_normalised_embeddings():
 
     raw, _ = by_family(normalised, raw_triplet)
     torch.testing.assert_close(raw, by_family(normalised, hardest_triplet)[1])
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.3, 2.5])
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_two_way_triplet_is_that_of_the_loop_and_alike_for_both_models(normalize, margin):
+    def value(new, old, labels):
+        return two_way_triplet(new, old, labels, margin, normalize)
+
+    for name, seed in itertools.product(BATCHES, range(3)):
+        new, old, labels = batch(name, seed=seed)
+        expected = loop_two_way(new.double().tolist(), old.double().tolist(), labels.tolist(), margin, normalize)
+        assert float(value(new, old, labels)) == pytest.approx(expected, rel=1e-5, abs=2e-6), name
+    torch.testing.assert_close(*by_family(lambda new, old, labels: (old, new, labels), value))
+
+
+def test_frozen_two_way_triplets():
+    """On a line: new at 0 and 6, old at 1 and 4, of two classes; and within one class nothing is asked."""
+    new, old = torch.tensor([[0.0], [6.0]]), torch.tensor([[1.0], [4.0]])
+    # New anchors: 1 − 4 and 2 − 5, both apart. Old anchors: 1 − 5 and 2 − 4.
+    for margin, expected in ((0.3, 0.0), (3.5, (0.5 + 0.5 + 0 + 1.5) / 2), (5.0, (2 + 2 + 1 + 3) / 2)):
+        value = two_way_triplet(new, old, torch.tensor([0, 1]), margin, normalize=False)
+        assert value.item() == pytest.approx(expected)
+    assert two_way_triplet(new, old, torch.tensor([1, 1]), 9.0, normalize=False).item() == 0
+
+
+def test_the_second_way_pulls_and_pushes_where_the_first_is_content():
+    """As above, at margin 2.9: only the old anchor at 4 asks, 2 − 4: its own at 6 is pulled, the other at 0 pushed."""
+    new, old = torch.tensor([[0.0], [6.0]], requires_grad=True), torch.tensor([[1.0], [4.0]])
+    labels = torch.tensor([0, 1])
+    assert hardest_triplet(new, old, labels, 2.9, normalize=False).item() == 0
+    loss = two_way_triplet(new, old, labels, 2.9, normalize=False)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.45)
+    assert new.grad.tolist() == [[0.5], [0.5]]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -560,7 +612,8 @@ def pairs_message(shapes: str, new: str = "float32", old: str = "float32") -> st
 )
 def test_a_wrong_batch_is_refused_by_all(change, message):
     good = {"new": torch.zeros(3, 4), "old": torch.zeros(3, 4), "labels": torch.arange(3)}
-    for function in (squared_error, normalised_distance, hardest_triplet, contrastive, Distillation(old_rows(4))):
+    triplets = hardest_triplet, two_way_triplet
+    for function in (squared_error, normalised_distance, *triplets, contrastive, Distillation(old_rows(4))):
         with pytest.raises(ValueError, match=re.escape(message)):
             function(**(good | change))
 
@@ -633,9 +686,9 @@ def sized(embeddings: torch.Tensor, dim: int) -> torch.Tensor:
     return result
 
 
-# Kind of classifier, new and old size; every alignment meets one of each, so that all three are met twice.
+# Kind of classifier, new and old size; every alignment meets one of each, so that all three are met twice or more.
 SIZES = [(LinearClassifier, 6, 6), (CosineClassifier, 6, 3), (ArcFaceClassifier, 3, 6)]
-PAIRED = [(alignment, *size) for alignment, size in zip(ALIGNMENTS, 2 * SIZES, strict=True)]
+PAIRED = [(alignment, *size) for alignment, size in zip(ALIGNMENTS, itertools.cycle(SIZES), strict=False)]
 
 
 @pytest.mark.parametrize(("alignment", "kind", "dim", "old_dim"), PAIRED)

@@ -69,6 +69,16 @@ BEHAVIOURS = {
         ("compatlib.methods.bct_baselines", "compatlib.methods.common", f"{_TRAINABLES}.upgrades"),
         on=("loop", "augment", "noise", "resnet", "heads", "classifiers"),
     ),
+    "dual-tuning": Behaviour(
+        1,
+        (
+            "compatlib.methods.dual_tuning",
+            "compatlib.methods.bct",
+            "compatlib.methods.common",
+            f"{_TRAINABLES}.upgrades",
+        ),
+        on=("loop", "augment", "noise", "resnet", "heads", "classifiers", "embedding"),
+    ),
     "simclr": Behaviour(
         1,
         ("compatlib.methods.side_information", f"{_TRAINABLES}.sides"),

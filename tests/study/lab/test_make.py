@@ -12,7 +12,7 @@ from pydantic import create_model
 
 from compatlib.checkpoints import load_weights, read_tensors
 from compatlib.embedding import embed
-from compatlib.methods import bct, bct_baselines, fct, independent, sfsc, side_information
+from compatlib.methods import bct, bct_baselines, dual_tuning, fct, independent, sfsc, side_information
 from compatlib.study.chapters.sfsc.plan import Knobs as WidthsOfSfsc
 from compatlib.study.lab import artifacts, make
 from compatlib.study.lab.artifacts import PUBLISHED_MODELS, key_of
@@ -41,6 +41,8 @@ WHATS = [
     *map(Base, ("old", "new", "old_shared", "old_samples", "new_open", "new_cosine")),
     *map(Upgrade, METHODS),
     Upgrade("BCT A", weight=0.5),
+    Upgrade("Dual-Tuning", weight=0.5),
+    *(Upgrade("Dual-Tuning", terms={name: 0.0}) for name in METHODS["Dual-Tuning"].terms),
     Upgrade("BCT A", Base("twin")),
     Upgrade("BCT A", new="twin"),
     *with_ancestors([CHAIN]),
@@ -245,7 +247,7 @@ def fitted(monkeypatch) -> list[str]:
         monkeypatch.setattr(module, name, watched)
 
     for module, name in itertools.product(
-        (independent, bct, bct_baselines, fct, side_information, sfsc),
+        (independent, bct, bct_baselines, dual_tuning, fct, side_information, sfsc),
         ("fit", "fit_joint", "fit_simclr", "fit_autoencoder", "fit_on_images", "fit_fastfill"),
     ):
         if hasattr(module, name):

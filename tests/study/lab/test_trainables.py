@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from compatlib.data.augment import crop_and_flip
 from compatlib.embedding import embed
-from compatlib.methods import bct, bct_baselines, fct, independent, sfsc, side_information
+from compatlib.methods import bct, bct_baselines, dual_tuning, fct, independent, sfsc, side_information
 from compatlib.models.classifiers import CosineClassifier
 from compatlib.models.slimmable import Slimmable
 from compatlib.study.chapters.sfsc.plan import Knobs as WidthsOfSfsc
@@ -51,6 +51,7 @@ EVERY: list[Trainable] = [
     *map(Base, ROLES),
     *map(Upgrade, METHODS),
     *(Upgrade(method, weight=0.25) for method in METHODS),
+    *(Upgrade("Dual-Tuning", weight=0.25, terms={name: 0.0}) for name in METHODS["Dual-Tuning"].terms),
     *with_ancestors([CHAIN]),
     Upgrade("BCT A", Base("old_small"), "new_deep"),
     *(Side(kind, 5, old) for kind in KINDS for old in ("old", "old_samples")),
@@ -109,6 +110,7 @@ FITS = {
     independent: ("fit",),
     bct: ("fit",),
     bct_baselines: ("fit",),
+    dual_tuning: ("fit",),
     sfsc: ("fit", "fit_joint"),
     side_information: ("fit_simclr", "fit_autoencoder"),
     fct: ("fit", "fit_fastfill", "fit_on_images"),
@@ -220,6 +222,10 @@ def test_names_tell_everything_apart():
     [
         (Base("old_quarter"), "old_quarter"),
         (Upgrade("BCT C", weight=0.1), "new, BCT C × 0.1 against old"),
+        (
+            Upgrade("Dual-Tuning", weight=0.5, terms={"new_to_old": 0.0, "old_to_new": 0.1}),
+            "new, Dual-Tuning × 0.5, old_to_new × 0.1, new_to_old × 0 against old",
+        ),
         (Upgrade("BCT C", Base("old_small"), "new_deep"), "new_deep, BCT C against old_small"),
         (CHAIN, "new, BCT C against (old, BCT C against old_quarter)"),
         (SIDE, "SimCLR 8 beside old"),
@@ -268,6 +274,11 @@ def test_parents_are_what_it_is_made_from(what, parents, stage):
         (upgraded("L2", weight=10.0), upgraded("L2")),
         (upgraded("BCT C", weight=1.0), Upgrade("BCT C")),
         (upgraded("triplet, raw", weight=1.0), Upgrade("triplet, raw", Base("old"), "new")),
+        (upgraded("Dual-Tuning", weight=0.1, terms={"old_to_new": 0.2}), Upgrade("Dual-Tuning")),
+        (
+            upgraded("Dual-Tuning", terms={"new_to_old": 0.0, "old_to_new": 0.1}),
+            Upgrade("Dual-Tuning", terms=(("old_to_new", 0.1), ("new_to_old", 0.0))),
+        ),
         (upgraded("BCT C", upgraded("BCT C", Base("old_quarter"), "old", 1.0)), CHAIN),
     ],
 )
@@ -292,6 +303,14 @@ def test_the_studys_side_information_is_of_the_new_embeddings_size(run):
     [
         (partial(Upgrade, "BCT E"), r"unknown method 'BCT E'; choose one of \('independent', 'L2', 'CE \+ dist"),
         (partial(upgraded, "bct a"), "unknown method 'bct a'; choose one of"),
+        (
+            partial(upgraded, "Dual-Tuning", terms={"old": 1.0}),
+            r"unknown terms \['old'\] of Dual-Tuning; it has \('old_to_new', 'new_to_old'\)",
+        ),
+        (
+            partial(Upgrade, "mutual", terms={"old_to_new": 0.1}),
+            r"unknown terms \['old_to_new'\] of mutual; it has one weight alone",
+        ),
         (partial(Base, "older"), r"unknown role 'older'; choose one of \('old', "),
         (partial(Side, "simclr", 8), "unknown side-information 'simclr'; choose one of"),
         (partial(Side, "SimCLR", 8, "older"), "unknown role 'older'"),
@@ -357,7 +376,7 @@ def test_work_counts_images_epochs_and_the_size_of_the_network(run):
 
 def test_work_is_more_where_more_is_embedded(run):
     for method in METHODS:
-        runs_old = not method.startswith("BCT")
+        runs_old = not method.startswith(("BCT", "prototypes"))
         assert Upgrade(method).work(run) == pytest.approx(Base("new").work(run) * (1.3 if runs_old else 1.0))
     assert SIDE.work(run) == 2 * Side("autoencoder", 8).work(run)
     recipe = run.knobs.transformation.model_copy(update={"epochs": 40})
@@ -387,8 +406,32 @@ def test_a_successor_starts_as_its_base_model_does(run, told, method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_has_the_weight_that_was_chosen_for_it_unless_told(run, told, method):
-    assert told_of(told, run, Upgrade(method)).options["weight"] == METHODS[method].weight
-    assert told_of(told, run, Upgrade(method, weight=0.5)).options["weight"] == 0.5
+    name = "new_to_old" if method == "mutual" else "weight"
+    assert told_of(told, run, Upgrade(method)).options[name] == METHODS[method].weight
+    assert told_of(told, run, Upgrade(method, weight=0.5)).options[name] == 0.5
+
+
+@pytest.mark.parametrize(
+    ("what", "weights", "kind"),
+    [
+        (Upgrade("Dual-Tuning"), (0.1, 0.2, 0.2), "softmax"),
+        (Upgrade("Dual-Tuning", weight=0.3, terms={"old_to_new": 0.0}), (0.3, 0.0, 0.2), "softmax"),
+        (Upgrade("Dual-Tuning", weight=0.0, terms={"new_to_old": 0.7}), (0.0, 0.2, 0.7), "softmax"),
+        (Upgrade("prototypes"), (0.1, 0.0, 0.0), "softmax"),
+        (Upgrade("prototypes, distance", weight=0.4), (0.4, 0.0, 0.0), "distance"),
+        (Upgrade("mutual"), (0.0, 0.2, 0.2), None),
+        (Upgrade("mutual", weight=0.4), (0.0, 0.4, 0.4), None),
+    ],
+    ids=lambda each: getattr(each, "name", None),
+)
+def test_dual_tuning_and_each_half_of_it_have_the_weights_of_their_terms(run, told, what, weights, kind):
+    old, _ = make(run, Base("old"), 0)
+    call = told_of(told, run, what)
+    assert call.fit == "dual_tuning.fit"
+    assert tuple(call.options[name] for name in ("weight", "old_to_new", "new_to_old")) == weights
+    assert call.options.get("kind") == kind
+    for part in ("backbone", "classifier"):
+        assert same(state(call.options[f"old_{part}"]), state(old.parts[part]))
 
 
 def rows_given(calls: list[SimpleNamespace], run: Settings, what: Trainable) -> torch.Tensor:
@@ -438,6 +481,7 @@ def alignments(old_weight: torch.Tensor):
         "CE + distance": bct_baselines.normalised_distance,
         "triplet": bct_baselines.hardest_triplet,
         "triplet, raw": partial(bct_baselines.hardest_triplet, normalize=False),
+        "two-way triplet": bct_baselines.two_way_triplet,
         "contrastive": bct_baselines.contrastive,
         "distillation": bct_baselines.Distillation(old_weight),
     }

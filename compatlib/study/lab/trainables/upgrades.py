@@ -10,11 +10,13 @@ from torch import nn
 
 from compatlib.data.images import Images
 from compatlib.embedding import embed
-from compatlib.methods import bct, bct_baselines
+from compatlib.methods import bct, bct_baselines, dual_tuning
 from compatlib.study.lab.roles import role_of, share_of
 from compatlib.study.lab.trainables.base import Base, RoleModel, Trainable
 from compatlib.study.settings import Settings
 from compatlib.training import Fit
+
+Terms = Mapping[str, float] | tuple[tuple[str, float], ...]
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Method:
 
     behaviours, settings: what decides it, for its key. fit: (images=…, old=…, weight=…, backbone=…, classifier=…,
     recipe=…, placement) → Fit, with `old` a `make.Made`. weight: of the compatibility term where an upgrade names none,
-    the best of those tried on held-out training images, but for BCT, whose claims are about openBCT's λ = 1. passes:
-    how long a step takes, in steps of independent training.
+    the best of those tried on held-out training images, but for BCT, whose claims are about openBCT's λ = 1, and for
+    Dual-Tuning, whose release has weights. passes: how long a step takes, in steps of independent training. terms: the
+    weights of further terms by name, where a method has some; `fit` is told them too.
     """
 
     behaviours: tuple[str, ...]
@@ -32,6 +35,7 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     weight: float = 1.0
     passes: float = 1.0
+    terms: Mapping[str, float] = field(default_factory=dict)
 
 
 def _bct(form: str) -> Method:
@@ -42,6 +46,11 @@ def _aligned(alignment: str, weight: float = 1.0, **settings: Any) -> Method:
     return Method(
         ("alignments",), partial(_fit_aligned, alignment, **settings), {"alignment": alignment} | settings, weight, 1.3
     )
+
+
+def _dual(weight: float, passes: float, prototypes: str | None = None, **terms: float) -> Method:
+    fit = partial(_fit_dual, prototypes)
+    return Method(("dual-tuning",), fit, {"prototypes": prototypes}, weight, passes, terms)
 
 
 def _fit_bct(*, form: str, old: Any, images: Any, **others: Any) -> Fit:
@@ -59,6 +68,16 @@ def _fit_aligned(alignment: str, *, old: Any, classification: bool = True, **oth
         loss = partial(getattr(bct_baselines, alignment), **options)
     old_backbone = old.parts["backbone"]
     return bct_baselines.fit(old_backbone=old_backbone, alignment=loss, classification=classification, **others)
+
+
+def _fit_dual(prototypes: str | None, *, old: Any, weight: float, **others: Any) -> Fit:
+    """Of the prototypes' weight; without prototypes it is that of both mutual terms."""
+    if prototypes is None:
+        weights = {"weight": 0.0, "old_to_new": weight, "new_to_old": weight}
+    else:
+        weights = {"weight": weight, "kind": prototypes, "old_to_new": 0.0, "new_to_old": 0.0}
+    old_model = {f"old_{name}": old.parts[name] for name in ("backbone", "classifier")}
+    return dual_tuning.fit(**old_model, **weights | others)
 
 
 def extended(old: Any, images: Any, form: str) -> nn.Module:
@@ -82,6 +101,11 @@ METHODS: dict[str, Method] = {
     "BCT B": _bct("B"),
     "BCT C": _bct("C"),
     "BCT D": _bct("D"),
+    "Dual-Tuning": _dual(0.1, 1.3, "softmax", old_to_new=0.2, new_to_old=0.2),
+    "prototypes": _dual(0.1, 1.0, "softmax"),
+    "prototypes, distance": _dual(0.1, 1.0, "distance"),
+    "mutual": _dual(0.2, 1.3),
+    "two-way triplet": _aligned("two_way_triplet"),
 }
 INDEPENDENT = "independent"
 OLD = Base("old")
@@ -92,16 +116,18 @@ class Upgrade(RoleModel):
     """A successor and what it is trained against.
 
     method: a name in `METHODS`. old: the deployed model. new: the role whose images, network, classifier and streams
-    the successor has. weight: of the compatibility term; None for the method's own.
+    the successor has. weight: of the compatibility term (of Dual-Tuning's, the prototypes'); None for the method's own.
+    terms: weights of the method's further terms by name, a mapping or pairs, of those that are not the method's own.
 
     Raises:
-        ValueError: an unknown method or role.
+        ValueError: an unknown method, role or term.
     """
 
     method: str
     old: Trainable = OLD
     new: str = "new"
     weight: float | None = None
+    terms: Terms = ()
 
     def __post_init__(self) -> None:
         if self.method not in METHODS:
@@ -109,6 +135,12 @@ class Upgrade(RoleModel):
         role_of(self.new)
         if self.weight == METHODS[self.method].weight:
             object.__setattr__(self, "weight", None)  # one model has one description
+        given, own = dict(self.terms), METHODS[self.method].terms
+        unknown = [name for name in given if name not in own]
+        if unknown:
+            raise ValueError(f"unknown terms {unknown} of {self.method}; it has {tuple(own) or 'one weight alone'}")
+        others = tuple((name, given[name]) for name in own if given.get(name, own[name]) != own[name])
+        object.__setattr__(self, "terms", others)
 
     @property
     def base_role(self) -> str:
@@ -126,9 +158,15 @@ class Upgrade(RoleModel):
         return METHODS[self.method].weight if self.weight is None else self.weight
 
     @property
+    def chosen_terms(self) -> dict[str, float]:
+        """The weights of the method's further terms by name."""
+        return {**METHODS[self.method].terms, **dict(self.terms)}
+
+    @property
     def name(self) -> str:
         """Such as "new, BCT C against old"."""
         weight = "" if self.weight is None else f" × {self.weight:g}"
+        weight += "".join(f", {name} × {value:g}" for name, value in self.terms)
         against = f"({self.old.name})" if isinstance(self.old, Upgrade) else self.old.name
         return f"{self.new}, {self.method}{weight} against {against}"
 
@@ -142,8 +180,9 @@ class Upgrade(RoleModel):
         return share_of(self.new, run, self.encoder(run), self.old.encoder(run))
 
     def settings(self, run: Settings) -> dict[str, Any]:
-        """The role's, the method's, and the weight."""
-        return super().settings(run) | METHODS[self.method].settings | {"weight": self.chosen_weight}
+        """The role's, the method's, and the weights."""
+        chosen = {"weight": self.chosen_weight, **self.chosen_terms}
+        return super().settings(run) | METHODS[self.method].settings | chosen
 
     def work(self, run: Settings) -> float:
         """The role's; a baseline runs the old model on every batch too."""
@@ -152,10 +191,12 @@ class Upgrade(RoleModel):
     def fit(self, run: Settings, seed: int, parts: nn.ModuleDict, parents: Sequence[Any], **placement: Any) -> Fit:
         """By the method."""
         (old,) = parents
-        fit = METHODS[self.method].fit
-        return fit(old=old, weight=self.chosen_weight, **parts, **self.placement(run, seed), **placement)
+        told = {**self.chosen_terms, **parts, **self.placement(run, seed), **placement}
+        return METHODS[self.method].fit(old=old, weight=self.chosen_weight, **told)
 
 
-def upgraded(method: str, old: Trainable = OLD, new: str = "new", weight: float | None = None) -> Trainable:
+def upgraded(
+    method: str, old: Trainable = OLD, new: str = "new", weight: float | None = None, terms: Terms = ()
+) -> Trainable:
     """The successor by a method; trained `independent`, it is the base model of its role."""
-    return Base(new) if method == INDEPENDENT else Upgrade(method, old, new, weight)
+    return Base(new) if method == INDEPENDENT else Upgrade(method, old, new, weight, terms)

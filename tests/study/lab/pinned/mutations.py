@@ -179,6 +179,8 @@ MUTATIONS = [
             "return F.mse_loss(new, old)": "return F.mse_loss(new, old) * new.shape[1]",
             ".square().sum(dim=1).mean()": ".square().mean()",
             "margin: float = 1.0": "margin: float = 0.9",
+            "margin: float = 0.3": "margin: float = 0.4",
+            "both = ((new, old), (old, new))": "both = ((new, old), (new, old))",
             "temperature: float = 0.05": "temperature: float = 0.07",
             "same.sum(dim=1)).mean()": "same.sum(dim=1).clamp(max=1)).mean()",
             "weight).softmax(dim=1)": "weight).div(2).softmax(dim=1)",
@@ -192,6 +194,33 @@ MUTATIONS = [
         ("alignments", f"{_LAB}.trainables.upgrades"): {
             'Distillation(old.parts["classifier"].weight)': 'Distillation(2 * old.parts["classifier"].weight)',
             "classification=classification, **others": "**others",
+        },
+        ("dual-tuning", f"{_METHODS}.dual_tuning"): {
+            "normalize=False)": "normalize=True)",
+            "F.cross_entropy(new @ old.T, labels)": "F.cross_entropy(new @ F.normalize(old).T, labels)",
+            ".square().sum(dim=1).mean()": ".square().mean()",
+            "embeddings[:, :common].to(wide)": "embeddings[:, -common:].to(wide)",
+            "new_classifier(resized(old.detach(), dim)": "new_classifier(resized(new.detach(), dim)",
+            "weight: float = 0.1,": "weight: float = 0.2,",
+            "old_to_new: float = 0.2,": "old_to_new: float = 0.1,",
+            "new_to_old: float = 0.2,": "new_to_old: float = 0.1,",
+            'kind: Kind = "softmax",\n    known': 'kind: Kind = "distance",\n    known',
+            '"prototypes"] = weight * prototype_loss': '"prototypes"] = prototype_loss',
+            "name: share * loss": "name: loss",
+            "enabled=False": "enabled=True",
+            "labels, label_smoothing=label_smoothing)}": "labels)}",
+        },
+        ("dual-tuning", f"{_METHODS}.bct"): {
+            ".detach().double().mean(dim=0)": ".detach().double().median(dim=0).values",
+            "total / carries.sum().clamp(min=1)": "total / len(carries)",
+        },
+        ("dual-tuning", f"{_METHODS}.common"): {
+            "embeddings[:, :dim]": "embeddings[:, -dim:]",
+        },
+        ("dual-tuning", f"{_LAB}.trainables.upgrades"): {
+            '"old_to_new": weight, "new_to_old": weight': '"old_to_new": weight, "new_to_old": 0.0',
+            '"kind": prototypes,': '"kind": "softmax",',
+            "told = {**self.chosen_terms, **parts": "told = {**METHODS[self.method].terms, **parts",
         },
         ("simclr", f"{_METHODS}.side_information"): {
             "views @ views.T / temperature": "views @ views.T",

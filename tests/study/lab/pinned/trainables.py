@@ -88,7 +88,16 @@ def trained_synthesis() -> Found:
 
 @pins("alignments")
 def trained_alignments() -> Found:
-    yield from _all(*(Upgrade(name) for name in METHODS if not name.startswith("BCT")))
+    yield from _all(*(Upgrade(name) for name, method in METHODS.items() if method.behaviours == ("alignments",)))
+
+
+@pins("dual-tuning")
+def trained_dual() -> Found:
+    yield from _all(*(Upgrade(name) for name, method in METHODS.items() if method.behaviours == ("dual-tuning",)))
+    weighted = Upgrade("Dual-Tuning", Base("old_narrow"), weight=0.5, terms={"new_to_old": 0.1, "old_to_new": 0.0})
+    yield from _all(weighted, Upgrade("mutual", weight=0.4))
+    for part, value in _of(Upgrade("Dual-Tuning"), **on_features()):
+        yield f"on features, {part}", value
 
 
 @pins("simclr")

@@ -20,6 +20,7 @@ from compatlib.methods import (
     bct,
     bct_baselines,
     conflicts,
+    dual_tuning,
     evidential,
     fct,
     independent,
@@ -597,6 +598,8 @@ ALIGNMENTS = {
     "normalised_distance": bct_baselines.normalised_distance,
     "hardest_triplet": bct_baselines.hardest_triplet,
     "hardest_triplet, raw": partial(bct_baselines.hardest_triplet, normalize=False),
+    "two_way_triplet": bct_baselines.two_way_triplet,
+    "two_way_triplet, raw": partial(bct_baselines.two_way_triplet, normalize=False),
     "contrastive": bct_baselines.contrastive,
     "contrastive, temperature 1": partial(bct_baselines.contrastive, temperature=1.0),
 }
@@ -643,6 +646,54 @@ def aligned_types() -> Found:
     old = Flat(6, dtype=torch.float32)
     bct_baselines.fit(*parts, IMAGES, recipe, **FIT, old_backbone=old, alignment=alignment)
     yield "types", seen
+
+
+@pins("dual-tuning")
+def prototypes_and_swapped_classifiers() -> Found:
+    embeddings, labels = numbers(1, 12, 3), torch.arange(12) % 4
+    means = dual_tuning.prototypes(embeddings, labels, 4)
+    yield "prototypes", means
+    (new, old), labels = PAIR, torch.tensor([0, 3, 1, 1, 2, 0])
+    for kind in dual_tuning.KINDS:
+        for words, rows in (("shorter", means), ("equal", numbers(2, 4, 4)), ("longer", numbers(3, 4, 6))):
+            loss = partial(dual_tuning.prototype_loss, labels=labels, prototypes=rows, kind=kind)
+            value, gradient = with_gradients(loss, new)
+            yield f"{kind}, {words} prototypes, loss", value
+            yield f"{kind}, {words} prototypes, gradient", gradient
+    classifiers = {"linear": LinearClassifier, "cosine": CosineClassifier, "arcface": ArcFaceClassifier}
+    for words, kind in classifiers.items():
+        for known, other in ((None, old), (2, numbers(4, 6, 3)), ([3, 0], numbers(5, 6, 7))):
+            parts = _classifier(kind=kind), _classifier(5, other.shape[1], kind=kind)
+            both = dual_tuning.mutual_loss(new, other, labels, *parts, known)
+            yield f"{words}, known {known}", single([float(each.detach()) for each in both])
+            gradient = torch.autograd.grad(both.old_to_new, parts[0].weight)[0]
+            yield f"{words}, known {known}, gradient", single(gradient)
+
+
+@pins("dual-tuning")
+def fit_dual_tuning() -> Found:
+    cases = {
+        "of its own accord": {},
+        "other weights, smoothed": {"weight": 0.5, "old_to_new": 0.7, "new_to_old": 0.3, "label_smoothing": 0.1},
+        "distance alone": {"old_to_new": 0.0, "new_to_old": 0.0, "kind": "distance"},
+        "old to new alone, two classes": {"weight": 0.0, "new_to_old": 0.0, "known_classes": 2},
+        "new to old alone, two classes": {"weight": 0.0, "old_to_new": 0.0, "known_classes": 2},
+        "a longer old embedding": {"old": 5},
+        "a shorter old embedding": {"old": 3},
+    }
+    for words, options in cases.items():
+        size = options.pop("old", 4)
+        modules, old = (Flat(1), _classifier()), (Flat(6, size), _classifier(5, size))
+        options |= {"old_backbone": old[0], "old_classifier": old[1]}
+        yield from _named(words, _told(dual_tuning.fit(*modules, IMAGES, FOUR, **FIT, **options), *modules, *old))
+
+
+@pins("dual-tuning")
+def types_of_prototypes() -> Found:
+    parts = Flat(1, dtype=torch.float32), put(LinearClassifier(4, 4), 2)
+    old = {"old_backbone": Flat(6, dtype=torch.float32), "old_classifier": put(LinearClassifier(4, 4), 3)}
+    fit = partial(dual_tuning.fit, *parts, IMAGES, role="new", **old)
+    yield "types", _types_seen(dual_tuning, "prototype_loss", fit)
 
 
 @pins("simclr")
