@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from compatlib.data import sources
+from compatlib.data.features import SOURCES, FeatureSet
 from compatlib.data.images import Images, ImageSet
 from compatlib.study.lab import artifacts, images, roles
 from compatlib.study.settings import Knobs, Settings, settings
@@ -38,13 +39,17 @@ def tiny() -> Callable[..., Settings]:
 
 @pytest.fixture(scope="module")
 def drawn_cifar100():
-    """In place of CIFAR-100, which tests do not have: as many classes of noise, so that a run of it can be planned."""
+    """In place of CIFAR-100 and its features, which tests do not have: as many classes of noise, to plan a run with."""
 
-    def load(dataset: str, split: str, own=sources.load, **options) -> Images:
-        if dataset != "cifar100":
-            return own(dataset, split, **options)
+    def load(dataset: str, split: str, own=sources.load, encoder: str | None = None, **options) -> Images | FeatureSet:
+        if dataset not in ("cifar100", "cifar100_lite"):
+            return own(dataset, split, encoder=encoder, **options)
         per_class = {"train": 10, "test": 2}[split]
         random = torch.Generator().manual_seed(per_class)
+        if encoder is not None:
+            drawn = torch.randn(100 * per_class, 2, SOURCES[dataset].size, generator=random).half().numpy()
+            labels = torch.arange(100).repeat_interleave(per_class)
+            return FeatureSet(drawn, labels, tuple(map(str, range(100))), encoder, encoder=encoder)
         pixels = torch.randint(0, 256, (100 * per_class, 3, 32, 32), dtype=torch.uint8, generator=random)
         return ImageSet(pixels, torch.arange(100).repeat_interleave(per_class), tuple(map(str, range(100))))
 
@@ -57,5 +62,5 @@ def drawn_cifar100():
 
 def forget() -> None:
     """Images and shares that a process keeps."""
-    for kept in (images.images, images._open_set, roles._share_of):
+    for kept in (images.images, images._open_set, images.standardisation, roles._share_of):
         kept.cache_clear()

@@ -374,20 +374,20 @@ def test_tasks_have_names_work_and_stages_and_train(run, folders, fitted):
 
 
 @pytest.fixture(scope="module")
-def planned() -> dict[str, tuple[Settings, Trainable]]:
-    """Whatever a chapter publishes in profile study, by name, and the run that makes it."""
+def planned() -> dict[tuple[str, str], tuple[Settings, Trainable]]:
+    """Whatever a chapter publishes in profiles study and heads, by data set and name, and the run that makes it."""
     found = {}
-    for chapter in CHAPTERS.values():
-        run = settings({"profile": "study"}, chapter.knobs)
-        if chapter.is_published:
-            plan = chapter.cases(run, 0)
-            found |= {what.name: (run, what) for what in with_ancestors(w for case in plan for w in case.trainables)}
+    for chapter, profile in itertools.product(CHAPTERS.values(), ("study", "heads")):
+        run = settings({"profile": profile}, chapter.knobs)
+        plan = chapter.cases(run, 0) if chapter.is_published else ()
+        for what in with_ancestors(what for case in plan for what in case.trainables):
+            found[run.dataset, what.name] = run, what
     return found
 
 
 @pytest.fixture(scope="module")
-def built() -> dict[str, torch.nn.Module]:
-    """Untrained parts by name, which the weights of every seed are put in."""
+def built() -> dict[tuple[str, str], torch.nn.Module]:
+    """Untrained parts by data set and name, which the weights of every seed are put in."""
     return {}
 
 
@@ -396,8 +396,10 @@ def test_a_published_model_is_what_this_version_would_make(planned, built, drawn
     """All of its key but the data's digest, for which CIFAR-100 would have to be there."""
     tensors, about = read_tensors(path)
     dataset, name, seed = re.fullmatch(r"(\S+) (.*) (\d+)", about["name"]).groups()
-    run, what = planned[name]
+    run, what = planned[dataset, name]
     assert what.is_published
+    assert run.published_models is None or name in run.published_models
+    assert run.published_seeds is None or int(seed) in run.published_seeds
     assert (dataset, int(seed), what.kind) == (run.dataset, about["seed"], about["kind"])
     now = behaviours_of(run, what)
     assert about["behaviours"].keys() == now.keys()
@@ -405,10 +407,11 @@ def test_a_published_model_is_what_this_version_would_make(planned, built, drawn
         assert all(number <= now[each] for each, number in about["behaviours"].items())
         return  # of an earlier version, and shown as such
     assert about["settings"] == differing(what.settings(run))
-    if name not in built:
-        built[name] = what.build(run, int(seed)).eval()
-    load_weights(built[name], tensors, path)
+    if (dataset, name) not in built:
+        built[dataset, name] = what.build(run, int(seed)).eval()
+    load_weights(built[dataset, name], tensors, path)
+    inputs, _ = images_to_test(run, encoder=what.encoder(run)).batch(torch.arange(4))
     for width in run.knobs.widths if isinstance(what, Widths) else (1.0,):
-        embeddings = what.backbone(built[name], width)(images_to_test(run).images[:4]).detach()
+        embeddings = what.backbone(built[dataset, name], width)(inputs).detach()
         assert embeddings.isfinite().all()
         assert isinstance(what, Upgrade) or (embeddings.norm(dim=1) > 0).all()  # one may have collapsed: its rows tell

@@ -26,6 +26,7 @@ WITHOUT_NUMBERS = {
         "compatlib.data.decoding",
         "compatlib.data.features",
         "compatlib.data.fixtures",
+        "compatlib.data.reidentification",
         "compatlib.data.glyphs",
         "compatlib.data.glyph_characters",
         "compatlib.data.glyph_identities",
