@@ -3,9 +3,7 @@
 Each has a training set, and queries and a gallery of other identities; every image has an identity and a camera.
 `sources.load(name, split)` reads them. A query never retrieves its own identity from its own camera:
 
-    evaluate(
-        queries, items, query.labels, gallery.labels, query_cameras=query.cameras, gallery_cameras=gallery.cameras
-    )
+    evaluate(queries, items, query.labels, gallery.labels, query_cameras=query.cameras, gallery_cameras=gallery.cameras)
 
 The layouts are as the loaders of fast-reid, torchreid and the strong baseline read them (their released code); that
 MSMT17's lists of training images hold 30,248 and 2,373 is remembered, their sum is read. No set was at hand here.

@@ -24,6 +24,7 @@ from compatlib.study.publishing.runs import (
 @pytest.fixture
 def run(repository, monkeypatch):
     monkeypatch.delenv("COMPATLIB_DATA", raising=False)
+    monkeypatch.delenv("COMPATLIB_FEATURES", raising=False)
     return Run("smoke", root=repository)
 
 

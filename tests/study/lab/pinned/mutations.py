@@ -67,7 +67,7 @@ MUTATIONS = [
             "[0.299, 0.587, 0.114]": "[0.2126, 0.7152, 0.0722]",
         },
         ("noise", "compatlib.data.augment"): {
-            "noise * deviations[name] * drawn": "noise * drawn",
+            "noise * deviations[name]": "noise",
             'f"{seed} {name}"': 'f"{seed}"',
             "view.to(each.device)].float()": "0 * view.to(each.device)].float()",
             "generator=generator) >= dropped": "generator=generator) >= dropped / 2",
@@ -143,7 +143,7 @@ MUTATIONS = [
             "splits.of_classes(split.train, 0,": "splits.of_classes(split.train, 1,",
         },
         ("independent", f"{_LAB}.trainables.base"): {
-            'f"{self.base_role} classifier")': 'f"{self.base_role} rows")',
+            'f"{self.base_role} classifier"': 'f"{self.base_role} rows"',
             "role.weights_of or self.base_role": "self.base_role",
             '"label_smoothing": run.training.label_smoothing': '"label_smoothing": 0.0',
             '"augment": augment(run, self.images(run))': '"augment": lambda inputs, generator: inputs',
@@ -304,9 +304,9 @@ MUTATIONS = [
         },
         ("triplet", f"{_METHODS}.bct_baselines"): {
             "new, old = F.normalize(new), F.normalize(old)": "pass",
-            ".min(dim=1).values": ".median(dim=1).values",
+            ".argmin(dim=1)": ".argmax(dim=1)",
             "negative + margin": "negative + 2 * margin",
-            "F.relu(distances": "F.softplus(distances",
+            "F.relu(positive": "F.softplus(positive",
         },
         ("pcgrad", f"{_METHODS}.conflicts"): {
             "own @ inner[:, other], inner": "inner[at, other], inner",
