@@ -62,7 +62,8 @@ def images(name: str, split: str, root: Path) -> ImageSet:
         ValueError: its SHA-256 is another one than `CARRIED_IMAGES` names.
     """
     restored = f"`git checkout -- data/fixtures` in a checkout of the repository brings back {name}"
-    content = _checked(images_place(name, root), CARRIED_IMAGES[name], restored, restored)
+    missing = f"{restored}; elsewhere root=<folder of the data sets> reads the archives that it is made from"
+    content = _checked(images_place(name, root), CARRIED_IMAGES[name], missing, restored)
     with np.load(io.BytesIO(content), allow_pickle=False) as arrays:
         pixels, labels = (torch.from_numpy(arrays[f"{split} {part}"]) for part in ("images", "labels"))
         names = tuple(json.loads(str(arrays["class_names"])))

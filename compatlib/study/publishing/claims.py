@@ -3,8 +3,9 @@
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -228,13 +229,14 @@ def by_regime(judged: Iterable[Judged], *chapters: str) -> pd.DataFrame:
     """
     own = [each for each in judged if not chapters or each.claim.chapter in chapters]
     there = [name for name in REGIMES if any(each.profile == name for each in own)]
+    pooled = cache(pool)
     lines = {each.claim.id: {"claim": each.claim.statement, "paper": _whose(each.claim)} for each in own}
     for name, line in lines.items():
         found = {each.profile: each for each in own if each.claim.id == name}
         line |= {regime: _in_short(found.get(regime)) for regime in there}
         outcomes = {each.verdict.outcome for each in found.values() if each.verdict}
-        (claim,) = {id(each.claim): each.claim for each in found.values()}.values()
-        line["where they differ"] = _conditions(claim) if len(outcomes) > 1 else ""
+        claim = next(iter(found.values())).claim
+        line["where they differ"] = _conditions(claim, pooled) if len(outcomes) > 1 else ""
     return pd.DataFrame(lines.values())
 
 
@@ -247,11 +249,11 @@ def _in_short(judged: Judged | None) -> str:
     return told + (", by an earlier version" if judged.is_earlier else "")
 
 
-def _conditions(claim: Claim) -> str:
-    """The differences under what may decide the claim, in one clause."""
+def _conditions(claim: Claim, pooled: Callable[[str, str, str], Rows]) -> str:
+    """The differences under what may decide the claim, in one clause; `pooled` as `pool`."""
     found = []
     for condition in claim.when:
-        rows = pool(condition.chapter or claim.chapter, condition.profile, REGIMES[condition.profile])
+        rows = pooled(condition.chapter or claim.chapter, condition.profile, REGIMES[condition.profile])
         judged = judge(claim.under(condition), rows)
         if judged.verdict is not None:
             found.append(f"{condition.words} {'; '.join(map(_difference, judged.verdict.links))}")
