@@ -64,10 +64,19 @@ def test_every_profile_gives_settings_and_a_recipe(name):
     assert json.loads(json.dumps(run.model_dump(mode="json")))["profile"] == name
 
 
-def test_the_six_profiles_are_there_and_the_studys_has_three_seeds():
-    assert profiles() == ("heads", "laptop", "large", "paper", "smoke", "study")
+def test_the_profiles_are_there_and_the_studys_has_three_seeds():
+    assert profiles() == ("heads", "laptop", "large", "paper", "smoke", "study", "study_signed")
     assert len(settings({"profile": "study"}).seeds) >= 3
     assert settings({"profile": "study"}).dataset == "cifar100"
+
+
+def test_the_signed_study_is_the_study_with_another_head():
+    study, signed = ({**load_profile(name)} for name in ("study", "study_signed"))
+    for values in (study, signed):
+        del values["knobs"], values["profile"]
+    assert {values.pop("network")["head"] for values in (study, signed)} == {"relu_pool", "linear_bn"}
+    del study["small_network"], signed["small_network"]
+    assert signed == study | {"published_seeds": []}
 
 
 @pytest.mark.parametrize("empty", ["", None, [], ()])

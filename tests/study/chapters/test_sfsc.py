@@ -287,12 +287,28 @@ def test_the_open_set_split_may_have_values_of_its_own():
         settings({"profile": "heads", "open_set": {"widths": 2.0}}, Knobs)
 
 
-@pytest.mark.parametrize("profile", ["smoke", "laptop", "study", "large", "heads"])
+def test_the_signed_study_tunes_and_measures_plain_training_and_the_methods_halves():
+    run = settings({"profile": "study_signed"}, tuning.Knobs)
+    tuned = {(case.columns["method"], case.columns["variant"]) for case in tuning.cases(run, 0)}
+    assert {method for method, _ in tuned} == {BCT_S, "BCT-S + uncertainty"}
+    assert {tuning.evidential_values(variant)[1] for _, variant in tuned if variant} == {5e-4, *tuning.DIVERGENCES}
+    found = wanted(settings({"profile": "study_signed"}, Knobs), 1)
+    assert found == [
+        (CLOSED, BCT_S),
+        (CLOSED, "BCT-S + uncertainty"),
+        (CLOSED, "CE + projection"),
+        (CLOSED, SFSC),
+        (OPEN_SET, BCT_S),
+        (OPEN_SET, SFSC),
+    ]
+
+
+@pytest.mark.parametrize("profile", ["smoke", "laptop", "study", "study_signed", "large", "heads"])
 def test_what_was_chosen_has_no_part_in_the_tuning(profile):
     """Else choosing would make its rows an earlier version's."""
     run, chapter = (settings({"profile": profile}, knobs) for knobs in (tuning.Knobs, Knobs))
     assert run.knobs.widths == chapter.knobs.widths
-    assert run.knobs == tuning.Knobs(widths=run.knobs.widths)
+    assert run.knobs == tuning.Knobs(widths=run.knobs.widths, methods=run.knobs.methods)
     for case in tuning.cases(run, 0):
         values = [case.columns[name] for name in ("method", "variant", "x", "split")]
         assert tuning.is_chosen(case.run(run), *values)

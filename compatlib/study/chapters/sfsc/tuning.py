@@ -2,10 +2,10 @@
 
 One seed apart from the study's, a third of the epochs (all where heads are trained), the nine tenths of the training
 images that are kept, tested on the tenth that is held out. A loss is tuned in its training without projection; the
-projected one takes the same values. The divergence's weight is tuned where heads are trained, at one rate and every
-scale; and there the open-set split is tuned by itself, on identities that are kept for it. A candidate is judged by
-rank 1, in the mean of self-tests and cross-tests. Of the rates within half a point of the best the lowest is taken;
-logit scale and divergence are those of the best. Of the closed split's test images none has a part in it; of the
+projected one takes the same values. The divergence's weight is tuned where embeddings are signed, at one rate and every
+scale; where heads are trained the open-set split is tuned by itself, on identities that are kept for it. A candidate is
+judged by rank 1, in the mean of self-tests and cross-tests. Of the rates within half a point of the best the lowest is
+taken; logit scale and divergence are those of the best. Of the closed split's test images none has a part in it; of the
 open-set's test classes, training images were seen where the split is not tuned by itself.
 """
 
@@ -21,7 +21,7 @@ from compatlib.study.lab.experiment import Chapter, validation
 from compatlib.study.lab.images import CLOSED, OPEN_SET
 from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.widths import BCT_S, JOINT, SWITCHABLE, WidthKnobs, rate_of
-from compatlib.study.settings import Settings, changed
+from compatlib.study.settings import Settings, changed, methods
 
 TUNED = (JOINT, "Asymmetric-S", BCT_S, "BCT-S + uncertainty")
 OPEN_SETS_OWN = (BCT_S, "BCT-S + uncertainty")  # tuned by themselves where heads are trained
@@ -39,13 +39,15 @@ class Knobs(plan.Knobs):
 
 
 def cases(run: Settings, seed: int) -> Iterator[Case]:
-    """Every loss with every rate, the evidential one with every scale; of heads every divergence, on both splits."""
+    """Every loss with every rate, the evidential one with every scale and, where it may pay, every divergence."""
+    is_signed = run.network.head == "linear_bn"
     for split, tuned in ((CLOSED, TUNED), (OPEN_SET, OPEN_SETS_OWN if run.encoders else ())):
-        for method, scale in [(each, scale) for each in tuned for scale in scales(each)]:
+        wanted = [each for each in tuned if each in methods(run)]
+        for method, scale in [(each, scale) for each in wanted for scale in scales(each)]:
             variant, own = ("", {}) if scale is None else (f"{scale:g}", {"logit_scale": scale})
             for rate in (*(LOWER_RATES if split == OPEN_SET else ()), *RATES):
                 yield from candidate(run, method, rate, own, variant, split)
-            for weight in DIVERGENCES if run.encoders and scale is not None else ():
+            for weight in DIVERGENCES if is_signed and scale is not None else ():
                 values, words = own | {"kl_weight": weight}, f"{variant}{DIVERGENCE}{weight:g}"
                 yield from candidate(run, method, run.training.learning_rate, values, words, split)
 
