@@ -65,7 +65,7 @@ def test_every_profile_gives_settings_and_a_recipe(name):
 
 
 def test_the_profiles_are_there_and_the_studys_has_three_seeds():
-    assert profiles() == ("heads", "laptop", "large", "paper", "smoke", "study", "study_signed")
+    assert profiles() == ("heads", "laptop", "large", "omniglot", "paper", "smoke", "study", "study_signed")
     assert len(settings({"profile": "study"}).seeds) >= 3
     assert settings({"profile": "study"}).dataset == "cifar100"
 
@@ -77,6 +77,14 @@ def test_the_signed_study_is_the_study_with_another_head():
     assert {values.pop("network")["head"] for values in (study, signed)} == {"relu_pool", "linear_bn"}
     del study["small_network"], signed["small_network"]
     assert signed == study | {"published_seeds": []}
+
+
+def test_omniglot_is_measured_with_the_laptops_recipe():
+    laptop, omniglot = ({**load_profile(name)} for name in ("laptop", "omniglot"))
+    for values in (laptop, omniglot):
+        for name in ("profile", "seeds", "sweep_seeds", "published_seeds", "knobs"):
+            values.pop(name, None)
+    assert omniglot == laptop
 
 
 @pytest.mark.parametrize("empty", ["", None, [], ()])

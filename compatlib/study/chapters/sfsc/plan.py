@@ -35,7 +35,7 @@ from compatlib.study.settings import MethodKnobs, Settings, methods, tables
 # S1 is measured for every seed (of heads its headline alone), the others for the sweeps' seeds; S3 to S5 are drawn from
 # what these measure.
 TABLES = ("S1", "S2", "open")
-TABLES_OF = {"large": ("S1",)}  # where the page names none
+TABLES_OF = {"large": ("S1",), "omniglot": ("S1", "open")}  # where the page names none
 # Other readings of the projection: against the full model's gradient alone, or every tensor by itself.
 READINGS = ("SFSC, against the full model", "CE + projection, tensor by tensor", "SFSC, tensor by tensor")
 OF_TABLE = {
