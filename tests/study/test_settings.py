@@ -159,7 +159,7 @@ def test_an_unknown_parameter_is_refused_even_if_it_is_empty():
 
 def test_an_unknown_profile_is_refused_with_the_valid_ones():
     for name in ("huge", "../smoke", 3):
-        with pytest.raises(ValueError, match=r"unknown profile .*heads, laptop, large, paper, smoke, study"):
+        with pytest.raises(ValueError, match=r"unknown profile .*heads, laptop, large, omniglot, paper, smoke, study"):
             settings({"profile": name})
 
 
