@@ -32,7 +32,13 @@ MEASUREMENTS = {
 }
 PICKED_BY = tuple(name for name in COLUMNS if name not in (*GROUP, "chapter", "value"))
 # Where a claim is tested: profile and data set of published rows, in the order in which they are shown.
-REGIMES = {"heads": "cifar100_lite", "study": "cifar100", "study_signed": "cifar100", "large": "cifar100"}
+REGIMES = {
+    "heads": "cifar100_lite",
+    "study": "cifar100",
+    "study_signed": "cifar100",
+    "large": "cifar100",
+    "omniglot": "omniglot_lite",
+}
 Cell = dict[str, str | float]
 
 

@@ -11,7 +11,7 @@ from compatlib.study.lab.figures.sources import NOT_YET, Source, description
 from compatlib.study.lab.rows import Rows
 from compatlib.study.publishing import claims
 from compatlib.study.publishing.chapters import chapter_of
-from compatlib.study.settings import Settings
+from compatlib.study.settings import Knobs, Settings, settings
 
 # In the order of columns and panels; a chapter shows those that it has rows of.
 PUBLISHED = tuple(claims.REGIMES.items())
@@ -25,6 +25,12 @@ def published(chapter: str, runs: Iterable[tuple[str, str]] = PUBLISHED) -> list
     """
     found = [Source(profile, claims.pool(chapter, profile, dataset)) for profile, dataset in runs]
     return [source for source in found if len(source.rows.frame)]
+
+
+def run_of(rows: Rows, knobs: type[Knobs]) -> Settings:
+    """A chapter's settings in the profile that rows are of."""
+    (profile,) = rows.frame["profile"].unique()
+    return settings({"profile": profile}, knobs)
 
 
 def this_build(run: Settings, measured: Rows) -> Source:
