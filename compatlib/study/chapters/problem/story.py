@@ -12,24 +12,18 @@ from compatlib.study.lab.figures import sources as by_sources
 from compatlib.study.lab.figures.cells import CHANCE, METRICS, SUBSETS, Picks, pair
 from compatlib.study.lab.figures.columns import Column, difference, from_chance, level, mean
 from compatlib.study.lab.figures.sources import Entries, Finding, Paper, Source, against, settings_of
-from compatlib.study.lab.figures.tables import by, crossed, each
+from compatlib.study.lab.figures.tables import each
 
 PLACE = {**APART, "subset": "all"}
 OLD, CROSS, NEW = pair("old", "old"), pair("new", "old"), pair("new", "new")
-TESTS = {
-    "old / old, before the upgrade": OLD,
-    "old / new, queries of the old model": pair("old", "new"),
-    "new / old, the gallery left as it is": CROSS,
-    "new / new, every image embedded again": NEW,
-}
 IN_PAPERS = {("old", "old"): "none", ("new", "old"): "independent", ("new", "new"): "paragon"}
 GALLERIES = {"a million images": 10**6, "a billion images": 10**9}
 
 
 def level_table(sources: Iterable[Entries], metric: str = "cmc@1") -> pd.DataFrame:
     """Both models' queries on both galleries, and a random ranking, beside the papers whose data and split are ours."""
-    lines = each("query / gallery", {words: {**APART, **test} for words, test in TESTS.items()})
-    lines += each("query / gallery", {"a random ranking": CHANCE})
+    tests = {named(*test.values()): {**APART, **test} for test in (OLD, pair("old", "new"), CROSS, NEW)}
+    lines = each("query / gallery", {**tests, "random": CHANCE})
     quoted = [
         Paper(words, *source, papers.CIFAR, _in_papers)
         for words, source in (("FCT (2023)", papers.FCT_2023), ("BT²", papers.BT2))
@@ -39,7 +33,7 @@ def level_table(sources: Iterable[Entries], metric: str = "cmc@1") -> pd.DataFra
 
 def chance_table(sources: Iterable[Source], metric: str = "cmc@1") -> pd.DataFrame:
     """How far from a random ranking two models trained apart are, in points, by what differs between them."""
-    lines = [({"what differs": case, "query / gallery": named(*test)}, {}) for case, *test in CASES]
+    lines = each("what differs", {f"{case} ({named(*test)})": {} for case, *test in CASES})
     columns = [from_chance(**APART, **pair(*test)) for _, *test in CASES]
     return by_sources.by_source(lines, columns, sources, subset="all", metric=metric)
 
@@ -58,9 +52,12 @@ def upgrade_table(sources: Iterable[Source], metric: str = "cmc@1") -> pd.DataFr
 
 def subset_table(sources: Iterable[Source], metric: str = "cmc@1") -> pd.DataFrame:
     """The tests of an upgrade by the queries' classes: those that the old model knew, and those that were new to it."""
-    tests = {named(*test.values()): test for test in (OLD, CROSS, NEW)}
-    lines = crossed(by("queries", "subset", ("known", "unknown"), SUBSETS), each("query / gallery", tests))
-    return by_sources.by_source(lines, level(), sources, **APART, metric=metric)
+    lines = {
+        f"{SUBSETS[subset]}, {named(*test.values())}": {**test, "subset": subset}
+        for subset in ("known", "unknown")
+        for test in (OLD, CROSS, NEW)
+    }
+    return by_sources.by_source(each("queries of", lines), level(), sources, **APART, metric=metric)
 
 
 def cost_table(sources: Iterable[Source]) -> pd.DataFrame:

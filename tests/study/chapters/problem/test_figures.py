@@ -18,11 +18,8 @@ def rows() -> Rows:
 
 def test_the_heat_map_has_queries_down_and_galleries_across(rows):
     axis = figures.heat_map(rows).axes[0]
-    expected = [
-        f"{100 * made.values(rows, **pair(q, g), subset='all', metric='cmc@1').mean():.1f}"
-        for q in ROLES
-        for g in ROLES
-    ]
+    where = {"subset": "all", "metric": "cmc@1"}
+    expected = [f"{100 * made.values(rows, **pair(q, g), **where).mean():.1f}" for q in ROLES for g in ROLES]
     assert [text.get_text() for text in axis.texts] == expected
     assert axis.get_yticklabels()[0].get_text() == axis.get_xticklabels()[0].get_text() == figures.NAMES["old"]
 

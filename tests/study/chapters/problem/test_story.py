@@ -29,23 +29,22 @@ def test_both_models_stand_on_both_galleries_beside_the_papers(both, metric, old
     found = story.level_table(both, metric).set_index("query / gallery")
     assert list(found) == [HEADS, STUDY, "FCT (2023)", "BT²"]
     tests = [("old", "old"), ("old", "new"), ("new", "old"), ("new", "new")]
+    assert list(found.index) == [*(" / ".join(test) for test in tests), "random"]
     for words, test in zip(found.index, tests, strict=False):
-        assert words.startswith(" / ".join(test))
         for source, column in zip(both, (HEADS, STUDY), strict=True):
             assert found.loc[words, column] == made.level(source.rows, **ALONE, **pair(*test), metric=metric)
     chance = made.level(both[0].rows, method="chance", subset="all", metric=metric)
-    assert (found.index[-1], found[HEADS].iloc[-1]) == ("a random ranking", chance)
+    assert found.loc["random", HEADS] == chance
     assert (found["FCT (2023)"] != "").tolist() == [True, False, False, True, False]
     assert (found["FCT (2023)"].iloc[0], found["BT²"].iloc[2]) == (old, cross)
 
 
 def test_every_pair_of_models_is_held_against_a_random_ranking(both):
     found = story.chance_table(both, "map").set_index("what differs")
-    assert list(found.index) == [case for case, *_ in CASES]
-    for case, *test in CASES:
-        assert found.loc[case, "query / gallery"] == named(*test)
-        assert found.loc[case, STUDY] == from_chance(both[1], "map", *test)
-    assert found.loc["half, shared initial weights", HEADS] == ""
+    for words, (case, *test) in zip(found.index, CASES, strict=True):
+        assert words == f"{case} ({named(*test)})"
+        assert found.loc[words, STUDY] == from_chance(both[1], "map", *test)
+    assert found[HEADS].iloc[-1] == ""  # no models of shared weights
 
 
 def test_the_upgrade_has_what_it_brings_with_and_without_the_old_gallery(both):
@@ -59,11 +58,11 @@ def test_the_upgrade_has_what_it_brings_with_and_without_the_old_gallery(both):
 
 
 def test_subsets_are_of_what_the_old_model_knew(both):
-    found = story.subset_table(both, "map").set_index(["queries", "query / gallery"])
-    assert list(found.index.get_level_values(1)) == ["old / old", "new / old", "new / new"] * 2
+    found = story.subset_table(both, "map").set_index("queries of")
+    assert [words.split(", ")[1] for words in found.index] == ["old / old", "new / old", "new / new"] * 2
     for subset, words in (("known", "classes old knew"), ("unknown", "classes new to old")):
         own = made.level(both[1].rows, **{**ALONE, "subset": subset}, **CROSS, metric="map")
-        assert found.loc[(words, "new / old"), STUDY] == own
+        assert found.loc[f"{words}, new / old", STUDY] == own
 
 
 def test_backfilling_costs_time_at_the_measured_speed_and_bytes_by_size(both):
@@ -79,10 +78,8 @@ def test_findings_are_the_rows_numbers(both):
     (twins,) = (number for number, line in enumerate(lines) if "their seed alone" in line)
     for start, test in ((0, ("new", "old")), (twins, ("new", "twin"))):
         for place, source in enumerate(both, start + 1):
-            told = (
-                f"mAP {from_chance(source, 'map', *test)} points; rank 1 {from_chance(source, 'cmc@1', *test)} points"
-            )
-            assert lines[place] == f"  - {source.words}: {told}"
+            ranking, first = (from_chance(source, metric, *test) for metric in ("map", "cmc@1"))
+            assert lines[place] == f"  - {source.words}: mAP {ranking} points; rank 1 {first} points"
     for words, first, second in (("embedded again", NEW, OLD), ("as it is", CROSS, OLD)):
         (place,) = (number for number, line in enumerate(lines) if words in line)
         sides = (made.values(both[1].rows, **ALONE, **side, metric="cmc@1") for side in (first, second))
