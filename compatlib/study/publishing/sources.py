@@ -15,6 +15,7 @@ from compatlib.study.settings import Knobs, Settings, settings
 
 # In the order of columns and panels; a chapter shows those that it has rows of.
 PUBLISHED = tuple(claims.REGIMES.items())
+SAME_VERDICTS = "*Every claim that several sources measured has one verdict on all of them.*"
 
 
 def published(chapter: str, runs: Iterable[tuple[str, str]] = PUBLISHED) -> list[Source]:
@@ -48,6 +49,18 @@ def verdicts(chapter: str, sources: Sequence[Source]) -> Markdown:
         judged = [claims.judge(claim, source.rows) for claim in claims.load(chapter)]
         lines.append(f"- **{source.words}** ({description(source)}): {_counted(judged, source.seeds)}")
     return Markdown("\n".join(lines) or NOT_YET)
+
+
+def differing(chapter: str, sources: Sequence[Source]) -> Markdown:
+    """A point for every claim whose verdict is not the same on all sources that decide, with each one's differences."""
+    lines = []
+    for claim in claims.load(chapter):
+        judged = {s.words: claims.judge(claim, s.rows) for s in sources if s.seeds >= FEWEST_SEEDS}
+        found = {words: each for words, each in judged.items() if each.verdict}
+        if len({each.verdict.outcome for each in found.values()}) > 1:
+            told = [f"  - {words}: {claims.in_short(each)}" for words, each in found.items()]
+            lines += [f"- **{claim.statement}**", *told]
+    return Markdown("\n".join(lines) or SAME_VERDICTS)
 
 
 def _counted(judged: Sequence[claims.Judged], seeds: int) -> str:
