@@ -66,12 +66,15 @@ def differing(chapter: str, sources: Sequence[Source]) -> Markdown:
 def _counted(judged: Sequence[claims.Judged], seeds: int) -> str:
     if seeds < FEWEST_SEEDS:
         return f"fewer than {FEWEST_SEEDS} seeds decide no claim"
-    outcomes = [verdict.outcome for verdict in claims.different(judged)]
+    different = claims.different(judged)
+    deciding = [each for each in different if min(link.n for link in each.links) >= FEWEST_SEEDS]
+    outcomes, open_ones = [each.outcome for each in deciding], len(different) - len(deciding)
     counts = {outcome: outcomes.count(outcome) for outcome in (REPRODUCED, NOT_REPRODUCED, NO_DIFFERENCE, INCONCLUSIVE)}
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count or outcome == REPRODUCED)
     missing = sum(each.verdict is None for each in judged)
     words = f"{len(judged) - missing} of {len(judged)} claims measured" if missing else f"{len(judged)} claims"
-    return f"{words}, {len(outcomes)} of them different; {told}"
+    told += f", {open_ones} of fewer than {FEWEST_SEEDS} seeds, which decide none" if open_ones else ""
+    return f"{words}, {len(different)} of them different; {told}"
 
 
 def verdicts_by_claim(chapter: str, sources: Iterable[Source]) -> pd.DataFrame:

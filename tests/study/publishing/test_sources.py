@@ -64,6 +64,14 @@ def test_different_claims_are_counted_by_outcome(two):
     assert sources.verdicts("sfsc", []).data == NOT_YET
 
 
+def test_a_claim_of_too_few_seeds_counts_as_undecided_beside_others(two):
+    study, _ = two
+    frame = study.rows.frame
+    partly = Source("study", Rows(frame[(frame["method"] != "d") | (frame["seed"] == 0)], study.rows.sidecar))
+    (line,) = sources.verdicts("sfsc", [partly]).data.splitlines()
+    assert line.endswith("2 of them different; 1 reproduced, 1 of fewer than 3 seeds, which decide none")
+
+
 def test_claims_differ_where_sources_that_decide_have_other_verdicts(two):
     study, single = two
     other = source("other", 3)
