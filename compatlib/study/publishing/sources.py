@@ -1,13 +1,14 @@
 """What a page shows side by side: the published rows by profile, this build's, and the verdicts on each."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import pandas as pd
-from IPython.display import Markdown
+from IPython.display import HTML, Markdown
 
 from compatlib.evaluation.statistics import FEWEST_SEEDS, INCONCLUSIVE, NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED
 from compatlib.study.lab.figures.papers import made_from
-from compatlib.study.lab.figures.sources import NOT_YET, Source, description
+from compatlib.study.lab.figures.sources import NOT_YET, Source, description, shown
 from compatlib.study.lab.rows import Rows
 from compatlib.study.publishing import claims
 from compatlib.study.publishing.chapters import chapter_of
@@ -32,6 +33,18 @@ def run_of(rows: Rows, knobs: type[Knobs]) -> Settings:
     """A chapter's settings in the profile that rows are of."""
     (profile,) = rows.frame["profile"].unique()
     return settings({"profile": profile}, knobs)
+
+
+def tunings(chapter: str, function: Callable[..., pd.DataFrame], knobs: type[Knobs], **options: Any) -> HTML:
+    """A tuning's table of every published profile, with the values marked that the profile's runs take.
+
+    Args:
+        chapter: the tuning.
+        function: (rows, settings of the chapter that is tuned, **options) → its table.
+        knobs: of the chapter that is tuned.
+        **options: handed on.
+    """
+    return shown(lambda rows: function(rows, run_of(rows, knobs), **options), published(chapter))
 
 
 def this_build(run: Settings, measured: Rows) -> Source:
