@@ -6,7 +6,14 @@ from typing import Any
 import pandas as pd
 from IPython.display import HTML, Markdown
 
-from compatlib.evaluation.statistics import FEWEST_SEEDS, INCONCLUSIVE, NO_DIFFERENCE, NOT_REPRODUCED, REPRODUCED
+from compatlib.evaluation.statistics import (
+    FEWEST_SEEDS,
+    INCONCLUSIVE,
+    NO_DIFFERENCE,
+    NOT_REPRODUCED,
+    REPRODUCED,
+    Verdict,
+)
 from compatlib.study.lab.figures.papers import made_from
 from compatlib.study.lab.figures.sources import NOT_YET, Source, description, shown
 from compatlib.study.lab.rows import Rows
@@ -68,19 +75,23 @@ def differing(chapter: str, sources: Sequence[Source]) -> Markdown:
     """A point for every claim whose verdict is not the same on all sources that decide, with each one's differences."""
     lines = []
     for claim in claims.load(chapter):
-        judged = {s.words: claims.judge(claim, s.rows) for s in sources if s.seeds >= FEWEST_SEEDS}
-        found = {words: each for words, each in judged.items() if each.verdict}
+        judged = {source.words: claims.judge(claim, source.rows) for source in sources}
+        found = {words: each for words, each in judged.items() if each.verdict and _decides(each.verdict)}
         if len({each.verdict.outcome for each in found.values()}) > 1:
             told = [f"  - {words}: {claims.in_short(each)}" for words, each in found.items()]
             lines += [f"- **{claim.statement}**", *told]
     return Markdown("\n".join(lines) or SAME_VERDICTS)
 
 
+def _decides(verdict: Verdict) -> bool:
+    return min(link.n for link in verdict.links) >= FEWEST_SEEDS
+
+
 def _counted(judged: Sequence[claims.Judged], seeds: int) -> str:
     if seeds < FEWEST_SEEDS:
         return f"fewer than {FEWEST_SEEDS} seeds decide no claim"
     different = claims.different(judged)
-    deciding = [each for each in different if min(link.n for link in each.links) >= FEWEST_SEEDS]
+    deciding = [each for each in different if _decides(each)]
     outcomes, open_ones = [each.outcome for each in deciding], len(different) - len(deciding)
     counts = {outcome: outcomes.count(outcome) for outcome in (REPRODUCED, NOT_REPRODUCED, NO_DIFFERENCE, INCONCLUSIVE)}
     told = ", ".join(f"{count} {outcome}" for outcome, count in counts.items() if count or outcome == REPRODUCED)
