@@ -5,12 +5,12 @@ import pytest
 
 from compatlib.study.chapters.fct import story
 from compatlib.study.chapters.fct.backfilling import curves_of
-from compatlib.study.chapters.fct.plan import BALANCE, BALANCES, CHANGES, RIVAL, SIZE, WITH, WITHOUT
+from compatlib.study.chapters.fct.plan import CHANGES, RIVAL, SIZE, WITH, WITHOUT
 from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.figures.texts import effect
 from compatlib.study.lab.rows import Rows
-from tests.study.chapters.fct.made_rows import NEW_ON_H, SIDES, fct
+from tests.study.chapters.fct.made_rows import NEW_ON_H, SIDES, balanced, fct
 from tests.study.lab.figures import made
 
 PLAIN = {"split": "class-incremental", "variant": "", "x_name": "", "subset": "all", "distance": "euclidean"}
@@ -30,13 +30,11 @@ def both() -> list[Source]:
     for draw in ("draw=1", "draw=2"):
         own = {**CLASSES, **scores, "distance": "euclidean", "variant": draw}
         cells += [own | OLD, own | NEW_ON_H | {"method": WITH}]
-    for weight, coordinates in BALANCES:
-        words = f"balance={coordinates} over coordinates"
-        place = {**CLASSES, **pair("new", "mixed", method="FastFill"), "x_name": BALANCE, "x": weight, "subset": "all"}
-        variants = (f"{words};order=uncertainty", f"{words};order=random")
-        cells.append({**place, "distance": "cosine", "variant": variants, "metric": ("auc map", "auc cmc@1")})
     rows = fct()
-    return [Source("heads", Rows(pd.concat([rows.frame, made.made(*cells).frame]), {})), Source("study", rows)]
+    return [
+        Source("heads", Rows(pd.concat([rows.frame, made.made(*cells).frame, balanced().frame]), {})),
+        Source("study", rows),
+    ]
 
 
 def test_the_order_stands_beside_the_releases(both):
@@ -127,16 +125,6 @@ def test_orders_are_told_apart_from_transformations(both, metric, area):
     own, random, fct_random = curve("FastFill", "uncertainty"), curve("FastFill", "random"), curve("FCT", "random")
     links = ((own, fct_random), (own, random), (random, fct_random))
     assert list(found) == [made.gained(both[1].rows, *link, **place) for link in links]
-
-
-def test_the_balance_is_read_at_equal_galleries(both):
-    found = story.balance_table(both)
-    assert list(found["cross-entropy ×"]) == ["0", "0.01", "0.1", "1", "1"]
-    assert "study (3 seeds)" not in found
-    place = {**CLASSES, **pair("new", "mixed", method="FastFill"), "x_name": BALANCE, "x": 1.0, "subset": "all"}
-    sides = ({"variant": f"balance=sum over coordinates;order={order}"} for order in ("uncertainty", "random"))
-    expected = made.gained(both[0].rows, *sides, **place, distance="cosine", metric="auc map")
-    assert found["heads (3 seeds)"].iloc[-1] == expected
 
 
 def test_findings_are_the_rows_numbers(both):
