@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from compatlib.evaluation.statistics import NOT_REPRODUCED, REPRODUCED, Paired, Verdict, holm, verdict
 from compatlib.study.lab import sidecars
 from compatlib.study.lab.artifacts import REPOSITORY
-from compatlib.study.lab.figures.tables import show
 from compatlib.study.lab.row_files import read
 from compatlib.study.lab.rows import COLUMNS, GROUP, IS_CURRENT, NoRowError, Rows
 from compatlib.study.publishing.chapters import CHAPTERS, chapter_of
@@ -64,7 +63,8 @@ class Claim(BaseModel):
     `rows` are the claim's measurements in the order of its kind: a > b (direction), a < b < c… (chain), a and b
     (equivalence), a (at_chance), a > margin (above); each picks one value a seed. `shared` holds what all of them have
     in common. `whose` the claim is: the paper's own words, our reading of it, or this study's. `when`: the conditions
-    that are shown where its verdicts differ between regimes.
+    that are shown where its verdicts differ between regimes. short: its line in the picture of all claims, which scores
+    of one claim share. is_headline: whether it stands for its paper on the front page.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +80,8 @@ class Claim(BaseModel):
     shared: Cell = {}
     margin: float | None = None
     when: tuple[Condition, ...] = ()
+    short: str = ""
+    is_headline: bool = False
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "Claim":
@@ -254,9 +256,13 @@ def in_short(judged: Judged | None) -> str:
     """Such as "reproduced: +1.2 [+0.8, +1.6], n = 5"."""
     if judged is None or judged.verdict is None:
         return "not measured"
-    links = judged.verdict.links
-    told = f"{judged.verdict.outcome}: {'; '.join(map(_difference, links))}, n = {min(link.n for link in links)}"
+    told = f"{judged.verdict.outcome}: {differences(judged)}, n = {min(link.n for link in judged.verdict.links)}"
     return told + (", by an earlier version" if judged.is_earlier else "")
+
+
+def differences(judged: Judged) -> str:
+    """Such as "+1.2 [+0.8, +1.6]", of every link; "not measured" where there is no verdict."""
+    return "not measured" if judged.verdict is None else "; ".join(map(_difference, judged.verdict.links))
 
 
 def _conditions(claim: Claim, pooled: Callable[[str, str, str], Rows]) -> str:
@@ -266,7 +272,7 @@ def _conditions(claim: Claim, pooled: Callable[[str, str, str], Rows]) -> str:
         rows = pooled(condition.chapter or claim.chapter, condition.profile, REGIMES[condition.profile])
         judged = judge(claim.under(condition), rows)
         if judged.verdict is not None:
-            found.append(f"{condition.words} {'; '.join(map(_difference, judged.verdict.links))}")
+            found.append(f"{condition.words} {differences(judged)}")
     return ", ".join(found)
 
 
@@ -283,7 +289,7 @@ def _line(each: Judged) -> dict[str, str]:
     links = each.verdict.links
     return line | {
         "n": str(min(link.n for link in links)),
-        "difference (points)": "; ".join(map(_difference, links)),
+        "difference (points)": differences(each),
         "chance of": " and ".join(min((link.sources for link in links), key=len)),
         "verdict": each.verdict.outcome,
     }
@@ -335,12 +341,3 @@ def _chance_cell(claim: Claim) -> dict[str, Any]:
     (cell,) = claim.cells()
     wanted = {name: cell[name] for name in ("split", "subset", "metric", "distance") if name in cell}
     return {"method": "chance", **wanted}
-
-
-def overview(judged: list[Judged]) -> pd.DataFrame:
-    """The verdicts by regime as a table; the book's front page takes it from the page that calls this."""
-    from myst_nb import glue  # the book's tool: only a page needs it
-
-    overview = by_regime(judged)
-    glue("claims", show(overview), display=False)
-    return overview
