@@ -38,6 +38,7 @@ REGIMES = {
     "large": "cifar100",
     "omniglot": "omniglot_lite",
 }
+NOT_MEASURED = "not measured"
 Cell = dict[str, str | float]
 
 
@@ -255,14 +256,14 @@ def by_regime(judged: Iterable[Judged], *chapters: str) -> pd.DataFrame:
 def in_short(judged: Judged | None) -> str:
     """Such as "reproduced: +1.2 [+0.8, +1.6], n = 5"."""
     if judged is None or judged.verdict is None:
-        return "not measured"
+        return NOT_MEASURED
     told = f"{judged.verdict.outcome}: {differences(judged)}, n = {min(link.n for link in judged.verdict.links)}"
     return told + (", by an earlier version" if judged.is_earlier else "")
 
 
 def differences(judged: Judged) -> str:
     """Such as "+1.2 [+0.8, +1.6]", of every link; "not measured" where there is no verdict."""
-    return "not measured" if judged.verdict is None else "; ".join(map(_difference, judged.verdict.links))
+    return NOT_MEASURED if judged.verdict is None else "; ".join(map(_difference, judged.verdict.links))
 
 
 def _conditions(claim: Claim, pooled: Callable[[str, str, str], Rows]) -> str:
@@ -285,7 +286,7 @@ def _line(each: Judged) -> dict[str, str]:
     measured_on += ", by an earlier version" if each.is_earlier else ""
     line = {"claim": each.claim.statement, "paper": _whose(each.claim), "measured on": measured_on}
     if each.verdict is None:
-        return line | {"n": "0", "difference (points)": "", "chance of": "", "verdict": "not measured"}
+        return line | {"n": "0", "difference (points)": "", "chance of": "", "verdict": NOT_MEASURED}
     links = each.verdict.links
     return line | {
         "n": str(min(link.n for link in links)),

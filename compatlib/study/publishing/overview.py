@@ -15,8 +15,16 @@ from compatlib.evaluation.statistics import INCONCLUSIVE, NO_DIFFERENCE, NOT_REP
 from compatlib.study.chapters.fct.plan import WITH, WITHOUT
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import METRICS
-from compatlib.study.lab.figures.tables import show
-from compatlib.study.publishing.claims import REGIMES, Claim, Judged, by_regime, differences, in_short, pool
+from compatlib.study.publishing.claims import (
+    NOT_MEASURED,
+    REGIMES,
+    Claim,
+    Judged,
+    by_regime,
+    differences,
+    in_short,
+    pool,
+)
 
 TITLES = {"problem": "what all papers start from", "bct": "BCT", "fct": "FCT and FastFill", "sfsc": "SFSC"}
 # Every verdict has a marker beside its colour.
@@ -48,7 +56,7 @@ ADVICE = (
     Advice("the gallery may be transformed where it lies", "FCT", "fct-above-bct-map", KEPT),
     Advice("the gallery stays; the new model is yours to train", "BCT (form A)", "bct-criterion-map", "bct-cost"),
     Advice("items are embedded again little by little", "FastFill", "fastfill-above-fct-map", "fastfill-above-fct"),
-    Advice("devices of several sizes, one gallery", "SFSC", "sfsc-above-bct-s-cross-map", "sfsc-above-bct-s-self"),
+    Advice("devices of several sizes ask one gallery", "SFSC", "sfsc-above-bct-s-cross-map", "sfsc-above-bct-s-self"),
 )
 
 
@@ -120,6 +128,19 @@ def advice(judged: Iterable[Judged]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
+def listed(found: pd.DataFrame) -> HTML:
+    """Advice as a list, a point a situation, which a phone shows as well as a desk."""
+    points = []
+    for line in found.to_dict("records"):
+        told = {name: escape(text) for name, text in line.items()}
+        regimes = "; ".join(f"{name} {told[name]}" for name in REGIMES if told.get(name, NOT_MEASURED) != NOT_MEASURED)
+        points.append(
+            f"<li><strong>Where {told['where']}: {told['try first']}.</strong> {told['because']}: {regimes}. "
+            f"Its price: {told['its price']}.</li>"
+        )
+    return HTML(f"<ul>{''.join(points)}</ul>")
+
+
 def _with_score(claim: Claim) -> str:
     metric = str(claim.shared["metric"]).removeprefix("auc ")
     return f"{claim.short} ({METRICS[metric]})"
@@ -145,4 +166,4 @@ def glued(judged: list[Judged]) -> None:
     source = base64.b64encode(drawn.getvalue()).decode()
     image = f'<img src="data:image/png;base64,{source}" alt="{escape(ALT)}" style="max-width: 100%">'
     glue("claims-picture", HTML(image), display=False)
-    glue("claims-advice", show(advice(judged)), display=False)
+    glue("claims-advice", listed(advice(judged)), display=False)

@@ -74,6 +74,9 @@ def test_advice_tells_what_speaks_for_it_and_its_price(monkeypatch, verdicts):
     assert (line["where"], line["try first"], line["because"]) == ("somewhere", "this", "first (rank 1)")
     assert line["heads"] == claims.in_short(verdicts[0])
     assert line["its price"] == f"second (rank 1): heads {claims.differences(verdicts[3])}"
+    told = overview.listed(overview.advice(verdicts)).data
+    assert told.startswith("<ul><li><strong>Where somewhere: this.</strong> first (rank 1): heads reproduced: +4.1 [")
+    assert "; study not reproduced: -3.9 [" in told
 
 
 def test_what_is_kept_is_read_from_the_rows():
