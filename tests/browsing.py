@@ -5,14 +5,15 @@ import http.server
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag
 
-from playwright.sync_api import Browser, ConsoleMessage, sync_playwright
+from playwright.sync_api import Browser, ConsoleMessage, TimeoutError, sync_playwright
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 WIDTHS = {"desk": (1280, 900), "phone": (390, 844)}
+PATIENCE = 10_000  # milliseconds, for the first result of a search
 THEMES = ("light", "dark")
 TYPESET = "async () => { if (window.MathJax?.startup) await MathJax.startup.promise; await document.fonts.ready; }"
 LOOKED_AT = """isStory => {
@@ -109,9 +110,10 @@ def hits(browser: Browser, address: str, words: str) -> list[str]:
     """Titles of the pages that the book's search finds."""
     page = browser.new_page()
     page.goto(f"{address}search.html?q={quote(words)}")
-    page.wait_for_function("document.querySelector('#search-results p, .search-summary')", timeout=10_000)
-    page.wait_for_timeout(500)  # results come one by one
-    found = page.locator("#search-results li a").all_inner_texts()
+    titles = page.locator("#search-results li a")
+    with suppress(TimeoutError):  # where there is none
+        titles.first.wait_for(timeout=PATIENCE)
+    found = titles.all_inner_texts()
     page.close()
     return found
 

@@ -5,17 +5,17 @@ import io
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.browsing import CHROMIUM, WIDTHS, faults
 
-PIL = pytest.importorskip("PIL.Image")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open pages in")
 
 
 def picture(mode: str, name: str = "") -> str:
     """An image tag with a picture of two pixels in it."""
     file = io.BytesIO()
-    PIL.new(mode, (2, 2)).save(file, "png")
+    Image.new(mode, (2, 2)).save(file, "png")
     source = f"data:image/png;base64,{base64.b64encode(file.getvalue()).decode()}"
     return f'<img src="{source}" alt="{name}">'
 

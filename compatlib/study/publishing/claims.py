@@ -205,12 +205,12 @@ def judge_published() -> list[Judged]:
     return judged
 
 
-def _published(profile: str, dataset: str, *own: str) -> dict[str, Rows]:
+def _published(profile: str, dataset: str, own: str = "") -> dict[str, Rows]:
     """By chapter, the published rows of one profile and data set; of tunings, trials and grids only one's own.
 
     Their cells are others than a chapter's: of held-out images, or under other values.
     """
-    wanted = {name: each for name, each in CHAPTERS.items() if each.is_published or name in own}
+    wanted = {name: each for name, each in CHAPTERS.items() if each.is_published or name == own}
     return {name: sidecars.published(each, profile, dataset) for name, each in wanted.items()}
 
 

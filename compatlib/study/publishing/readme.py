@@ -22,8 +22,9 @@ def claims_table(judged: Iterable[Judged]) -> str:
 
 
 def digest(judged: list[Judged]) -> str:
-    """Of all that the picture shows; it stands in the file."""
-    return hashlib.sha256(claims.table(judged).to_csv().encode()).hexdigest()
+    """Of all that the picture shows, numbers and words; it stands in the file."""
+    shown = claims.table(judged).assign(line=[each.claim.short for each in judged])
+    return hashlib.sha256(shown.to_csv().encode()).hexdigest()
 
 
 def updated(text: str, judged: Iterable[Judged]) -> str:

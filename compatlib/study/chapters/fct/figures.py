@@ -9,7 +9,7 @@ from compatlib.study.chapters.fct.backfilling import balances, curve_cell, curve
 from compatlib.study.chapters.fct.tables import BCT, MAIN, OLD, PARAGON, TRANSFORMED, TRANSFORMED_WITH
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, compared
-from compatlib.study.lab.figures.marks import curve, dots, draw_image
+from compatlib.study.lab.figures.marks import curve, differences, dots, draw_image
 from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.rows import Rows
 
@@ -76,10 +76,7 @@ def balance(measured: Rows) -> Figure:
             for words, (own, random) in balances().items()
         }
         panels[title] = {"its own order − a random one": links}
-    figure = dots(panels, "{} (points)", height=3.2)
-    for axis in figure.axes:
-        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
-        axis.margins(x=0.08, y=0.12)
+    figure = differences(panels, "{} (points)", height=3.2)
     figure.axes[0].set_ylabel("cross-entropy in FastFill's loss")
     return figure
 

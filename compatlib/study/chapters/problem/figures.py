@@ -15,7 +15,7 @@ from compatlib.study.chapters.problem.story import PLACE
 from compatlib.study.chapters.problem.tables import CASES
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import CHANCE, METRICS, Picks, measured_or_none, pair
-from compatlib.study.lab.figures.marks import dots, draw_image, heat_maps
+from compatlib.study.lab.figures.marks import differences, dots, draw_image, heat_maps
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.rows import Rows
 
@@ -64,10 +64,7 @@ def apart(sources: Sequence[Source]) -> Figure:
                 case: measured_or_none(source.rows, {**PLACE, "metric": metric, **pair(*models)}, chance)
                 for case, *models in CASES
             }
-    figure = dots(panels, "together − random (points)", height=HEIGHT, sharex=True)
-    for axis in figure.axes:
-        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
-    return figure
+    return differences(panels, "together − random (points)", height=HEIGHT, sharex=True)
 
 
 def heat_map(measured: Rows, metric: str = "cmc@1") -> Figure:

@@ -41,6 +41,17 @@ def dots(
     return style.finished(figure, legend=len(marked))
 
 
+def differences(
+    panels: Mapping[str, Mapping[str, Mapping[str, Paired | None]]], label: str, *, height: float, sharex: bool = False
+) -> Figure:
+    """`dots` of differences: with a line at 0 in every panel, and room around the marks."""
+    figure = dots(panels, label, height=height, sharex=sharex)
+    for axis in figure.axes:
+        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
+        axis.margins(x=0.08, y=0.12)
+    return figure
+
+
 def mark_interval(axis: Axes, link: Paired, place: float, number: int, label: str | None) -> None:
     """Mean and interval as a horizontal line at the height `place`, in points."""
     look, seeds = style.look(number), 100 * np.array(list(link.differences.values()))
