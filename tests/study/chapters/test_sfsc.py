@@ -335,12 +335,19 @@ def test_the_studys_values_are_the_lowest_rates_that_lie_within_half_a_point_of_
     assert run.knobs.logit_scale in scales[1:-1]
 
 
-@pytest.mark.parametrize("profile", ["heads", "omniglot"])
-@pytest.mark.parametrize(("split", "methods"), [(CLOSED, tuning.TUNED), (OPEN_SET, tuning.OPEN_SETS_OWN)])
-def test_the_values_of_heads_are_chosen_by_the_same_rule_on_either_split(profile, split, methods):
+OF_HEADS = {CLOSED: tuning.TUNED, OPEN_SET: tuning.OPEN_SETS_OWN}
+
+
+@pytest.mark.parametrize(
+    ("profile", "split", "methods"),
+    [(profile, split, methods) for profile in ("heads", "omniglot") for split, methods in OF_HEADS.items()]
+    + [("study_signed", CLOSED, tuning.OPEN_SETS_OWN)],
+)
+def test_the_values_of_signed_heads_are_chosen_by_the_same_rule(profile, split, methods):
     """The evidential loss's divergence was tried at one rate alone, that of the base models."""
     run = settings({"profile": profile}, Knobs)
     judged = tuning.judged(sidecars.published(tuning.CHAPTER, profile, run.dataset), split)
+    assert set(judged.index.get_level_values("method")) == set(methods)
     for method in methods:
         variant, _ = judged[method].idxmax()
         rates = judged[method, variant]
