@@ -33,7 +33,7 @@ TABLES = ("B1", "B2", "B3", "B4", "B5", "offset", "head", "draws")
 # Where the page names none. The sweeps of `study` stand on `laptop`, the other axes on `heads`; the open set has a
 # control in `omniglot`.
 TABLES_OF = {
-    "study": ("B1", "B3"),
+    "study": ("B1", "B3", "offset"),
     "large": ("B1", "offset"),
     "omniglot": ("B1", "B5", "offset"),
     "laptop": ("B1", "B2", "B3", "B4", "B5", "offset"),
@@ -50,7 +50,7 @@ METHODS = (
     "BCT B",
     "BCT C",
 )
-ALL_METHODS = (*METHODS, "BCT D")  # form D is tried where heads are trained
+ALL_METHODS = (*METHODS, "BCT D")  # form D is tried on real images alone
 FORMS = ("BCT A", "BCT B", "BCT C")
 HEADLINE = ("independent", "BCT A")  # of every seed where heads are trained, and of every draw of the old classes
 DRAWS = (1, 2, 3, 4)  # besides the data set's own order
@@ -120,7 +120,7 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
                 same = upgrade_cases(run, method, old, upgraded(method), variant=SAME_ENCODER)
                 yield from under(same, {"encoders.new": run.encoders.old})
     if "B3" in wanted and is_swept:
-        for method in CHAINED if run.encoders or run.dataset == "cifar100" else HEADLINE:
+        for method in CHAINED if is_real(run) else HEADLINE:
             yield from chain_cases(run, method)
     if "B4" in wanted and is_swept:
         yield from sweep_cases(run, ("BCT A", "BCT C"), "old", "new", CLASS_INCREMENTAL)
@@ -132,9 +132,14 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
 
 def of_seed(run: Settings, seed: int) -> tuple[str, ...]:
     """The methods that a seed measures: all where it is swept, else those that claims need most seeds of."""
-    chosen = [method for method in methods(run) if method in METHODS or run.encoders]
+    chosen = [method for method in methods(run) if method in METHODS or is_real(run)]
     few = HEADLINE if run.encoders else CLAIMED
     return tuple(method for method in chosen if seed in run.sweep_seeds or method in few)
+
+
+def is_real(run: Settings) -> bool:
+    """Whether models see real images, or real encoders' features; not drawn ones."""
+    return bool(run.encoders) or run.dataset == "cifar100"
 
 
 def upgrade(run: Settings, method: str, **options: Any) -> Trainable:
