@@ -28,7 +28,9 @@ MUTATIONS = [
         ("loop", "compatlib.training"): {
             "0.5 * (1 + math.cos(math.pi * done))": "(1 - done)",
             "reached = epoch if": "reached = 1.1 * epoch if",
-            "min(epoch + step, self.warmup_epochs)": "epoch + 2 * step",
+            "min(epoch + step, warmup)": "epoch + 2 * step",
+            "self.warmup_steps * step if": "2 * self.warmup_steps * step if",
+            "sum(each <= epoch for": "sum(each < epoch - 0.1 for",
             '"order", epoch)': '"order", epoch + 1)',
             '"augment", state.step, rank)': '"augment", state.step + 1, rank)',
             '"objective", state.step, rank)': '"objective", 0, rank)',
