@@ -420,6 +420,7 @@ def test_a_method_has_the_weight_that_was_chosen_for_it_unless_told(run, told, m
         (Upgrade("Dual-Tuning"), (0.1, 0.2, 0.2), "softmax"),
         (Upgrade("Dual-Tuning", weight=0.3, terms={"old_to_new": 0.0}), (0.3, 0.0, 0.2), "softmax"),
         (Upgrade("Dual-Tuning", weight=0.0, terms={"new_to_old": 0.7}), (0.0, 0.2, 0.7), "softmax"),
+        (Upgrade("Dual-Tuning, distance", terms={"old_to_new": 0.5}), (0.1, 0.5, 0.2), "distance"),
         (Upgrade("prototypes"), (0.1, 0.0, 0.0), "softmax"),
         (Upgrade("prototypes, distance", weight=0.4), (0.4, 0.0, 0.0), "distance"),
         (Upgrade("mutual"), (0.0, 0.2, 0.2), None),
