@@ -24,12 +24,11 @@ from compatlib.study.settings import MethodKnobs, Settings, methods, tables
 # "settings": D1 where old and new differ in more than the classes. "weights": D2's sensitivity. "outliers": D4's.
 # "open": D1 and D3 on unseen identities. "head": D1 with the other head; "draws": with other classes as the old ones.
 TABLES = ("D1", "settings", "D2", "weights", "D3", "D4", "outliers", "open", "head", "draws")
-WITHOUT_DRAWS = TABLES[:-1]
+QUICK = ("laptop", "smoke")  # what a page measures while it is built
 TABLES_OF = {
     "study": ("D1", "settings", "D2"),
     "large": ("D1",),
-    "laptop": WITHOUT_DRAWS,
-    "smoke": WITHOUT_DRAWS,
+    **dict.fromkeys(QUICK, ("D1", "settings", "D2", "D3", "D4", "outliers", "open", "head")),
 }
 DUAL, DUAL_DISTANCE = "Dual-Tuning", "Dual-Tuning, distance"
 PROTOTYPES, MUTUAL = "prototypes", "mutual"
@@ -183,8 +182,6 @@ def halfway_case(run: Settings) -> Case:
 
 def settings_of(run: Settings) -> dict[str, tuple[str, str, Mapping[str, Any]]]:
     """What else old and new differ in, or do not: words for a row, the old role, the new one, changes of the run."""
-    if run.profile == "study":
-        return {OTHER_LOSS: (*CHANGES[OTHER_LOSS], {})}
     found: dict[str, tuple[str, str, Mapping[str, Any]]] = {}
     if run.encoders:
         old, new = run.encoders.old, run.encoders.new
@@ -193,7 +190,8 @@ def settings_of(run: Settings) -> dict[str, tuple[str, str, Mapping[str, Any]]]:
     found[LARGER] = (*CHANGES[LARGER], {})
     found[SMALLER] = ("old", "small", {})
     found[OTHER_LOSS] = (*CHANGES[OTHER_LOSS], {})
-    return found
+    wanted = (SAME_ENCODER, OTHER_LOSS) if run.profile in (*QUICK, "study") else found
+    return {words: what for words, what in found.items() if words in wanted}
 
 
 def setting_cases(run: Settings, compared: tuple[str, ...]) -> Iterator[Case]:
@@ -236,7 +234,8 @@ def outlier_cases(run: Settings) -> Iterator[Case]:
     The new model's labels are right. The share 0 is D1's own upgrade.
     """
     clean = Base("old")
-    for share, role in OUTLIERS.items():
+    shares = (0.0, max(OUTLIERS)) if run.profile in QUICK else OUTLIERS
+    for share, role in ((share, OUTLIERS[share]) for share in shares):
         old, place = Base(role), {**_place(run), "x_name": SHARE_OF_OUTLIERS, "x": share}
         for method in of(run, ON_OUTLIERS):
             after, before = {"new": upgrade(run, method, role), "old": old}, {"new": upgrade(run, method), "old": clean}

@@ -131,6 +131,7 @@ def test_long_tables_stand_under_the_sources_names_and_say_what_is_missing(both)
     assert made.level(both[0].rows, **TEST, metric="map", method="a") in before
     assert sources.NOT_MEASURED in after
     assert "<table" not in after
+    assert sources.shown(_shares, []).data == "<p><em>No rows of this are published yet.</em></p>"
 
 
 def test_pictures_stand_under_the_sources_names(both, monkeypatch):
@@ -146,6 +147,15 @@ def test_pictures_stand_under_the_sources_names(both, monkeypatch):
     assert displayed[1].data == "**narrow**: not measured"
     sources.drawn(draw, [])
     assert displayed[2].data == sources.NOT_YET
+
+
+def test_one_picture_of_all_sources_is_in_words_where_there_is_none(both, monkeypatch):
+    displayed = []
+    monkeypatch.setattr(sources, "display", displayed.append)
+    sources.side_by_side(lambda given: [source.words for source in given], both)
+    sources.side_by_side(lambda given: pytest.fail("nothing can be drawn"), [])
+    assert displayed[0] == ["wide", "narrow"]
+    assert displayed[1].data == sources.NOT_YET
 
 
 def test_what_is_not_there_is_an_error_of_its_own(both):
