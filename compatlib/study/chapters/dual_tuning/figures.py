@@ -74,13 +74,14 @@ def mixed(measured: Rows, metric: str = "map") -> Figure:
 def prototypes(measured: Rows) -> Figure:
     """Plot D4: by class, how often a query's nearest old prototype is that of its class; classes from worst to best.
 
-    Means over seeds, of every class that the old model knew, and of every one that was new to it.
+    Means over seeds, of every class that the old model knew, and of every one that was new to it. Models trained apart,
+    which do not meet, are left out.
 
     Raises:
         NoRowError: no scores by class are kept.
     """
     queries = {"old": {"query_model": "old", "method": "independent"}}
-    names = present(HEADLINE, measured, **PLAIN, **ON_PROTOTYPES)
+    names = present(HEADLINE[1:], measured, **PLAIN, **ON_PROTOTYPES)
     queries |= {f"new, {name}": {"query_model": "new", "method": name} for name in names}
     found = {
         words: measured.measured(**{**PLAIN, **ON_PROTOTYPES, **picks}, subset="all", metric="cmc@1")
@@ -95,7 +96,7 @@ def prototypes(measured: Rows) -> Figure:
             axis.plot(share, accuracies, label=KNOWN[part], **look)
             axis.axhline(accuracies.mean(), color=look["color"], linestyle=":", linewidth=1.2)
         axis.set_title(words)
-        axis.set_xlabel("share of the classes (%)")
+        axis.set_xlabel("classes, worst to best (%)")
     axes[0, 0].set_ylabel("nearest prototype is right (%)")
     axes[0, 0].set_ylim(-3, 103)
     return style.finished(figure, legend=2)

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, ClassVar, Literal
 
 from compatlib.models.resnet import HEADS
+from compatlib.study.chapters.dual_tuning.reidentification import Reidentification
 from compatlib.study.lab.cases import Case, case, under
 from compatlib.study.lab.changes import CHANGES, SAME_ENCODER
 from compatlib.study.lab.experiment import Chapter
@@ -69,7 +70,7 @@ PARTS: dict[str, Trainable] = {
 }
 # Of the whole method's two weights, each with the other as in the release.
 OF_PROTOTYPES, OF_MUTUAL = "weight of the prototypes", "weight of both mutual terms"
-WEIGHTS = {OF_PROTOTYPES: (0.01, 0.1, 1.0, 10.0), OF_MUTUAL: (0.05, 0.2, 1.0, 5.0)}
+WEIGHTS = {OF_PROTOTYPES: (0.001, 0.01, 0.1, 1.0), OF_MUTUAL: (0.05, 0.2, 1.0, 5.0)}
 HALFWAY = "halfway to Dual-Tuning"
 # By the share of the old model's training images that bear a wrong label: the old role.
 OUTLIERS = {0.0: "old", 0.2: "old_mislabelled_20", 0.4: "old_mislabelled_40"}
@@ -82,7 +83,8 @@ class Knobs(MethodKnobs):
 
     weights: by method, of the compatibility term, of the whole method that of the prototypes, where the profile's
     tuning found others than `upgrades.METHODS` has. mutual: by whole method, of both mutual terms. open_weights,
-    open_mutual: the same on the open-set split, where they differ.
+    open_mutual: the same on the open-set split, where they differ. reidentification: the released recipe, of which no
+    row is made.
     """
 
     chapter: ClassVar[str] = "dual_tuning"
@@ -94,6 +96,7 @@ class Knobs(MethodKnobs):
     mutual: ByMethod = ()
     open_weights: ByMethod = ()
     open_mutual: ByMethod = ()
+    reidentification: Reidentification | None = None
 
 
 def cases(run: Settings, seed: int) -> Iterator[Case]:

@@ -34,12 +34,12 @@ SHARED = {  # with *BCT*
 OWN_WEIGHTS = {
     "two-way triplet": (0.3, 1.0, 3.0, 10.0, 30.0),
     MUTUAL: (0.1, 0.2, 0.5, 1.0, 3.0),
-    PROTOTYPES: (0.01, 0.03, 0.1, 0.3, 1.0, 3.0),
+    PROTOTYPES: (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
     "prototypes, distance": (0.003, 0.01, 0.03, 0.1, 0.3, 1.0),
-    DUAL: (0.03, 0.1, 0.3, 1.0),
-    DUAL_DISTANCE: (0.01, 0.03, 0.1, 0.3),
+    DUAL: (0.003, 0.01, 0.03, 0.1, 0.3),
+    DUAL_DISTANCE: (0.003, 0.01, 0.03, 0.1, 0.3),
 }
-OF_MUTUAL = (0.1, 0.2, 1.0, 3.0)  # the whole method's, with each of its weights
+OF_MUTUAL = (0.1, 0.2, 0.5, 1.0)  # the whole method's, with each of its weights
 ORDER = (*SHARED, *OWN_WEIGHTS)
 VARIANT = f"{OWN};validation"
 MUTUAL_IS = ";mutual="  # what the variant of a whole method says besides

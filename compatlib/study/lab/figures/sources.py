@@ -148,12 +148,19 @@ def own_head(source: Source) -> str:
     return next(iter(source.rows.sidecar.values()))["settings"]["network"]["head"]
 
 
+def _head(source: Source) -> str:
+    """The head of most rows, where every variant of what was trained names one; else the networks' own."""
+    frame = source.rows.frame
+    named = frame.loc[frame["method"] != "chance", "variant"].str.extract(r"^head=(\w+)")[0]
+    return own_head(source) if named.isna().any() or named.empty else named.mode()[0]
+
+
 def description(source: Source) -> str:
     """Data, what is trained, head, size of the full model, epochs and seeds, all from the source's rows."""
     settings = next(iter(source.rows.sidecar.values()))["settings"]
-    encoders, network = settings.get("encoders"), settings["network"]
+    encoders = settings.get("encoders")
     trained = f"heads on {encoders['new']}, which nothing trains" if encoders else "networks from scratch"
-    words = [f"data set `{settings['dataset']}`", trained, HEADS[network["head"]]]
+    words = [f"data set `{settings['dataset']}`", trained, HEADS[_head(source)]]
     sizes = source.rows.frame.loc[source.rows.frame["metric"] == "parameters", "value"]
     words += [f"{sizes.max():,.0f} parameters"] if len(sizes) else []
     return ", ".join([*words, f"{settings['training']['epochs']} epochs", seeds_in_words(source.seeds)])

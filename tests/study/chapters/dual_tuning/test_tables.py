@@ -123,14 +123,14 @@ def test_the_tuning_marks_what_the_study_uses():
     tuned = made.made(*cells, *({**whole, **test} for test in (CROSS, SELF)), seeds=(100,), x_name="weight")
     lines = tables.tuning_table(tuned, settings({"profile": "study"}, plan.Knobs))
     assert list(dict.fromkeys(lines["method"])) == ["BCT A", "prototypes", DUAL]
-    assert len(lines) == 4 + 6 + 4 * 4
+    assert len(lines) == 4 + 6 + 5 * 4
     chosen = lines[lines["chosen"] == "yes"].set_index("method")
     assert list(chosen.index) == ["BCT A", "prototypes", DUAL]
     assert (chosen.loc[DUAL, "weight"], chosen.loc[DUAL, "mutual terms ×"]) == ("0.1", "0.2")
-    given = {"weights": {DUAL: 0.3}, "mutual": {DUAL: 3.0}}
+    given = {"weights": {DUAL: 0.3}, "mutual": {DUAL: 1.0}}
     other = tables.tuning_table(tuned, settings({"profile": "study", **given}, plan.Knobs))
     chosen = other[other["chosen"] == "yes"].set_index("method")
-    assert (chosen.loc[DUAL, "weight"], chosen.loc[DUAL, "mutual terms ×"]) == ("0.3", "3")
+    assert (chosen.loc[DUAL, "weight"], chosen.loc[DUAL, "mutual terms ×"]) == ("0.3", "1")
     expected = made.level(tuned, **SELF, method="BCT A", x=1.0, metric="map")
     assert chosen.loc["BCT A", "new / new, mAP (%)"] == expected
 

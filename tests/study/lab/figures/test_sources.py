@@ -120,6 +120,15 @@ def test_a_source_is_described_from_its_rows(both):
     ]
 
 
+def test_a_source_whose_rows_all_name_a_head_is_of_the_one_of_most(both):
+    frame = both[0].rows.frame.assign(variant="head=linear_bn")
+    frame.loc[frame.index[0], "variant"] = "head=relu_pool;weights=release"
+    named = replace(both[0], rows=replace(both[0].rows, frame=frame))
+    assert "signed head" in sources.description(named)
+    frame = frame.assign(variant=["", *frame["variant"][1:]])
+    assert "non-negative head" in sources.description(replace(named, rows=replace(named.rows, frame=frame)))
+
+
 def _shares(rows: Rows) -> pd.DataFrame:
     return table(rows, by("method", "method", "a"), {"mAP": level(metric="map")}, **TEST)
 
