@@ -140,7 +140,7 @@ MUTATIONS = [
         },
         ("independent", f"{_LAB}.roles"): {
             "share: float = 0.5": "share: float = 0.4",
-            "encoder), share)": "encoder), 2 * share)",
+            "_old_classes(run, encoder), share)": "_old_classes(run, encoder), 2 * share)",
             'update={"dim": run.small_network.dim // 2}': 'update={"dim": run.small_network.dim // 4}',
             "blocks=2 * run.network.blocks": "blocks=3 * run.network.blocks",
             "splits.of_classes(split.train, 0,": "splits.of_classes(split.train, 1,",
