@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,10 @@ from compatlib.training import PRECISIONS, one_device
 Report = Callable[[float, str], None]
 DTYPES = ("float32", "float16")
 MOST_ROWS_TOLD = 10
+
+
+# Made once: looking for its plugins takes longer than a small batch.
+_device = cache(one_device)
 
 
 def embed(
@@ -52,7 +57,7 @@ def embed(
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; choose one of {tuple(PRECISIONS)}")
     batch_size, workers = checks.whole_number(batch_size, "batch_size", 1), checks.whole_number(workers, "workers", 0)
-    fabric = one_device(precision)
+    fabric = _device(precision)
     fabric.to_device(backbone)
     parts, order = [], torch.arange(len(images))
     with evaluating(backbone), torch.inference_mode(), fabric.autocast():

@@ -53,7 +53,8 @@ class StoredViews:
 
     def batch(self, indices: Tensor) -> tuple[tuple[Tensor, Tensor, Tensor], Tensor]:
         """((old, side, new), each (views, b, d), and labels (b,)) at `indices`, int64 (b,)."""
-        return (self.old[:, indices], self.side[:, indices], self.new[:, indices]), self.labels[indices]
+        old, side, new = (each.index_select(1, indices) for each in (self.old, self.side, self.new))
+        return (old, side, new), self.labels[indices]
 
 
 def embed_views(

@@ -139,13 +139,25 @@ def test_a_stored_view_is_the_same_draw_for_both_encoders(own):
     """h is fitted on pairs of old and new embeddings of one view, each with its own noise."""
     without = changed(own, {"noise": 0.0})
     both = H_VIEWS.images(without)
-    generators = [torch.Generator().manual_seed(3) for _ in range(2)]
-    found = images.augment(without, both)(both.batch(torch.arange(40))[0], generators[0])
-    alone = images.augment(without, both.sets["lite0"])(both.sets["lite0"].batch(torch.arange(40))[0], generators[1])
-    assert torch.equal(found["lite0"], alone)
+    found = _augmented(without, both)
     views = {name: (found[name][:, None] == each.features[:40].float()).all(dim=2) for name, each in both.sets.items()}
     assert torch.equal(views["lite0"], views["lite2"])
     assert set(views["lite0"].float().argmax(dim=1).tolist()) == {0, 1}
+
+
+@pytest.mark.parametrize("noise", [0.0, 0.7])
+def test_an_encoders_views_are_the_same_alone_as_among_others(own, noise):
+    """So each model is shown its own encoder's features alone when its views are stored."""
+    noisy = changed(own, {"noise": noise})
+    both = H_VIEWS.images(noisy)
+    among = _augmented(noisy, both)
+    assert set(among) == {"lite0", "lite2"}
+    for name, features in both.sets.items():
+        assert torch.equal(among[name], _augmented(noisy, features))
+
+
+def _augmented(own, features):
+    return images.augment(own, features)(features.batch(torch.arange(40))[0], torch.Generator().manual_seed(3))
 
 
 def test_a_draw_makes_other_classes_old(own):

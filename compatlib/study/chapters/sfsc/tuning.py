@@ -2,17 +2,18 @@
 
 One seed apart from the study's, a third of the epochs (all where heads are trained), the nine tenths of the training
 images that are kept, tested on the tenth that is held out. A loss is tuned in its training without projection; the
-projected one takes the same values. The divergence's weight is tuned where heads are trained, at one rate and every
-scale; and there the open-set split is tuned by itself, on identities that are kept for it. A candidate is judged by
-rank 1, in the mean of self-tests and cross-tests. Of the rates within half a point of the best the lowest is taken;
-logit scale and divergence are those of the best. Of the closed split's test images none has a part in it; of the
+projected one takes the same values. The divergence's weight is tuned where embeddings are signed, at one rate and every
+scale; where heads are trained the open-set split is tuned by itself, on identities that are kept for it. A candidate is
+judged by rank 1, in the mean of self-tests and cross-tests. Of the rates within half a point of the best the lowest is
+taken; logit scale and divergence are those of the best. Of the closed split's test images none has a part in it; of the
 open-set's test classes, training images were seen where the split is not tuned by itself.
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
+from pydantic import Field
 
 from compatlib.study.chapters.sfsc import plan
 from compatlib.study.chapters.sfsc.plan import FULL_GALLERY, MEAN, OWN_GALLERIES, score_cases, values_of
@@ -21,7 +22,7 @@ from compatlib.study.lab.experiment import Chapter, validation
 from compatlib.study.lab.images import CLOSED, OPEN_SET
 from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.widths import BCT_S, JOINT, SWITCHABLE, WidthKnobs, rate_of
-from compatlib.study.settings import Settings, changed
+from compatlib.study.settings import Settings, changed, methods
 
 TUNED = (JOINT, "Asymmetric-S", BCT_S, "BCT-S + uncertainty")
 OPEN_SETS_OWN = (BCT_S, "BCT-S + uncertainty")  # tuned by themselves where heads are trained
@@ -33,19 +34,28 @@ DIVERGENCE = ";divergence="  # what a variant with another weight than the publi
 
 
 class Knobs(plan.Knobs):
-    """What is not tuned, such as the widths; a profile's own for this tuning, not those that were chosen by it."""
+    """What is tried, and what is not tuned, such as the widths; a profile's own, not those that were chosen by it.
+
+    rates: learning rates, ascending. logit_scales, divergences: of the evidential loss; divergences besides the
+    published one.
+    """
 
     chapter: ClassVar[str] = "sfsc_tuning"
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(RATES, min_length=1)
+    logit_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(LOGIT_SCALES, min_length=1)
+    divergences: tuple[Annotated[float, Field(ge=0)], ...] = DIVERGENCES
 
 
 def cases(run: Settings, seed: int) -> Iterator[Case]:
-    """Every loss with every rate, the evidential one with every scale; of heads every divergence, on both splits."""
+    """Every loss with every rate, the evidential one with every scale and, where it may pay, every divergence."""
+    is_signed = run.network.head == "linear_bn"
     for split, tuned in ((CLOSED, TUNED), (OPEN_SET, OPEN_SETS_OWN if run.encoders else ())):
-        for method, scale in [(each, scale) for each in tuned for scale in scales(each)]:
+        wanted = [each for each in tuned if each in methods(run)]
+        for method, scale in [(each, scale) for each in wanted for scale in scales(run, each)]:
             variant, own = ("", {}) if scale is None else (f"{scale:g}", {"logit_scale": scale})
-            for rate in (*(LOWER_RATES if split == OPEN_SET else ()), *RATES):
+            for rate in (*(LOWER_RATES if split == OPEN_SET else ()), *run.knobs.rates):
                 yield from candidate(run, method, rate, own, variant, split)
-            for weight in DIVERGENCES if run.encoders and scale is not None else ():
+            for weight in run.knobs.divergences if is_signed and scale is not None else ():
                 values, words = own | {"kl_weight": weight}, f"{variant}{DIVERGENCE}{weight:g}"
                 yield from candidate(run, method, run.training.learning_rate, values, words, split)
 
@@ -59,9 +69,9 @@ def candidate(
     yield from under(score_cases(run, method, split, **place), own | changes)
 
 
-def scales(method: str) -> tuple[float | None, ...]:
+def scales(run: Settings, method: str) -> tuple[float | None, ...]:
     """The logit scales that are tried; None where the loss has none."""
-    return LOGIT_SCALES if SWITCHABLE.get(method, ("",))[0] == "evidential" else (None,)
+    return run.knobs.logit_scales if SWITCHABLE.get(method, ("",))[0] == "evidential" else (None,)
 
 
 def judged(tuned: Rows, split: str = CLOSED) -> pd.Series:

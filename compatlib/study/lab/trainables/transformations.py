@@ -106,11 +106,12 @@ class Transformation(Trainable):
 
     def images(self, run: Settings) -> Images:
         """The new model's training images; as the old model's encoder sees them too, where that is another."""
-        return share_of(self.new, run, *(encoder_of(run, role) for role in (self.new, self.old, *self._sides_roles)))
+        return share_of(self.new, run, *(encoder_of(run, role) for role in (self.new, *self._roles)))
 
     @property
-    def _sides_roles(self) -> tuple[str, ...]:
-        return () if self.side is None else (self.side.old,)
+    def _roles(self) -> tuple[str, ...]:
+        """Whose images the parents see, in their order."""
+        return (self.old, self.new, *(() if self.side is None else (self.side.old,)))
 
     def settings(self, run: Settings) -> dict[str, Any]:
         """Objective, source, size, recipe and augmentation; of stored views their number and precision."""
@@ -146,7 +147,9 @@ class Transformation(Trainable):
             models = {"old": old, "side": side[0] if side else None, "new": new}
             changed = augment(run, self.images(run))
             return fct.fit_on_images(parts, self.images(run), augment=changed, **models, **common)
-        stored = [_views(run, made, self.images(run), seed) for made in parents]
+        # An encoder's views are the same alone and among others, and half the work.
+        seen = [share_of(self.new, run, encoder_of(run, role)) for role in self._roles]
+        stored = [_views(run, made, images, seed) for made, images in zip(parents, seen, strict=True)]
         beside = stored[2] if side else stored[0]
         views = fct.StoredViews(stored[0], beside, stored[1], self.images(run).labels)
         if self.objective == "fastfill":

@@ -4,6 +4,7 @@ import pandas as pd
 import pytest
 
 from compatlib.study.chapters.fct import story
+from compatlib.study.chapters.fct.backfilling import curves_of
 from compatlib.study.chapters.fct.plan import BALANCE, BALANCES, CHANGES, RIVAL, SIZE, WITH, WITHOUT
 from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.figures.sources import Source
@@ -153,3 +154,8 @@ def test_findings_are_the_rows_numbers(both):
     assert lines[rival + 2].startswith("- **")
     without = [replace(both[1], rows=Rows(both[1].rows.frame.query("gallery_model != 'mixed'"), {}))]
     assert "FastFill" not in story.findings(without).data
+
+
+def test_areas_by_the_losss_balance_are_no_curves_of_an_order(both):
+    heads, study = (curves_of(each.rows) for each in both)
+    assert heads == study != []
