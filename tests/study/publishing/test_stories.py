@@ -11,6 +11,12 @@ from compatlib.study.publishing.runs import ROOT, page_names
 DETAILS = "_details"
 STORIES = [name.removesuffix(DETAILS) for name in page_names() if name.endswith(DETAILS)]
 PAGES = [name for story in STORIES for name in (story, f"{story}{DETAILS}")]
+# A number with a unit, or an interval; formulas, code and the level of the intervals are no results.
+NOT_PROSE = re.compile(r"\$\$.*?\$\$|\$[^$]*\$|`[^`]*`|^    .*?$|95 % intervals?", re.DOTALL | re.MULTILINE)
+TYPED = re.compile(
+    r"(?<![\w-])[+−-]?\d[\d.,]*\s*(±|%|points?\b|seconds?\b|minutes?\b|hours?\b|[kMG]?B\b|bytes\b)"
+    r"|\[[+−-]?\d[\d.]*,\s*[+−-]?\d"
+)
 HIDDEN = {"hide-input", "remove-cell", "remove-input"}
 
 
@@ -58,3 +64,27 @@ def test_nothing_is_shown_twice(name):
     calls = re.compile(r"(show|shown|drawn|figures\.\w+)\(")
     shown = [line for source in sources for line in source.splitlines() if calls.match(line)]
     assert len(set(shown)) == len(shown) > 10
+
+
+def typed(prose: str) -> list[str]:
+    return [match.group() for match in TYPED.finditer(NOT_PROSE.sub("", prose))]
+
+
+@pytest.mark.parametrize("name", STORIES)
+def test_no_result_is_typed_into_a_storys_prose(name):
+    for cell in cells(name):
+        if cell.cell_type == "markdown":
+            assert not typed(cell.source), f"compute it: {typed(cell.source)}"
+
+
+def test_a_typed_result_is_seen():
+    assert typed("It gains 3.2 points, +4.4 ± 1.2, or 12 % [+1.0, +2.0], in 40 minutes.") == [
+        "3.2 points",
+        "+4.4 ±",
+        "12 %",
+        "[+1.0, +2",
+        "40 minutes",
+    ]
+    assert not typed(
+        "The 95 % intervals of 3 seeds, `50 %`, $d = 3$ points, rank 1, 128 numbers.\n\n    sleep 5 seconds\n"
+    )

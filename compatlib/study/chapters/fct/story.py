@@ -7,7 +7,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from compatlib.study.chapters.fct.backfilling import curve_cell
-from compatlib.study.chapters.fct.plan import BALANCE, BALANCES, CHANGES, DRAWS, RIVAL, SIZE, WITH, WITHOUT
+from compatlib.study.chapters.fct.plan import CHANGES, DRAWS, RIVAL, SIZE, WITH, WITHOUT
 from compatlib.study.chapters.fct.tables import BCT, LINKS, MAIN, NEW_ON_H, OLD, PARAGON, TRANSFORMED, TRANSFORMED_WITH
 from compatlib.study.lab.figures import papers
 from compatlib.study.lab.figures import sources as by_sources
@@ -16,6 +16,7 @@ from compatlib.study.lab.figures.columns import Column, difference, level, mean
 from compatlib.study.lab.figures.sources import Entries, Finding, Paper, Source, against
 from compatlib.study.lab.figures.tables import Line, each
 from compatlib.study.lab.figures.texts import effect
+from compatlib.study.lab.trainables.sides import COMPONENTS
 
 PLACE = {**MAIN, "subset": "all", "distance": "euclidean"}  # the paper's distance
 COSINE = {**PLACE, "distance": "cosine"}
@@ -33,6 +34,7 @@ IN_FCT = {
     (WITH, "new", "h(old)"): "FCT",
     ("independent", "new", "new"): "paragon",
 }
+EQUAL = 128.0  # numbers of side-information, as many as the new embedding has
 AREAS = {"cmc@1": "auc cmc@1", "map": "auc map"}
 
 
@@ -119,18 +121,6 @@ def order_table(sources: Iterable[Source], metric: str = "map", side: str = "wit
     return by_sources.by_source(each("areas", {words: {} for words in links}), columns, sources, **place)
 
 
-def balance_table(sources: Iterable[Source], metric: str = "map") -> pd.DataFrame:
-    """FastFill by the balance of its loss: its order − a random one of the same gallery, in points of the areas."""
-    lines, columns = [], []
-    for weight, coordinates in BALANCES:
-        words = f"{coordinates} over coordinates"
-        own, random = ({"variant": f"balance={words};order={order}"} for order in ("uncertainty", "random"))
-        lines.append(({"cross-entropy ×": f"{weight:g}", "squares": words}, {"method": "FastFill", "x": weight}))
-        columns.append(difference(own, random))
-    place = {"split": PLACE["split"], "subset": "all", "gallery_model": "mixed", "x_name": BALANCE}
-    return by_sources.by_source(lines, columns, sources, **place, distance="cosine", metric=AREAS[metric])
-
-
 def findings(sources: Sequence[Source]) -> Markdown:
     """What the rows of every source say of the claim's parts."""
     beside = "with side-information"
@@ -150,6 +140,11 @@ def findings(sources: Sequence[Source]) -> Markdown:
         ),
     ]
     found = [against(*each, **PLACE) for each in wanted]
+    kinds = (
+        {**NEW_ON_H, "method": WITH, "variant": kind, "x_name": SIZE, "x": EQUAL} for kind in (COMPONENTS, "SimCLR")
+    )
+    words = f"Principal components of raw features in place of SimCLR, {EQUAL:g} numbers each"
+    found.append(against(words, *kinds, **PLACE))
     areas = {
         name.replace("@", "_"): Column(tuple({**PLACE, **cell, "metric": area} for cell in (own, random)), effect)
         for name, area in AREAS.items()

@@ -4,7 +4,18 @@ import itertools
 
 import pandas as pd
 
-from compatlib.study.chapters.fct.plan import ANEW, CHANGES, CURVES, IN_HALVES, NAMES, SIZE, WITH, WITHOUT
+from compatlib.study.chapters.fct.plan import (
+    ANEW,
+    BALANCE,
+    BALANCES,
+    CHANGES,
+    CURVES,
+    IN_HALVES,
+    NAMES,
+    SIZE,
+    WITH,
+    WITHOUT,
+)
 from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.rows import Rows
@@ -14,7 +25,7 @@ CLASSES = {"split": "class-incremental"}
 BOTH = {"distance": ("cosine", "euclidean")}
 NEW_ON_H = pair("new", "h(old)")
 APART = [pair(*test, method="independent") for test in (("old", "old"), ("new", "old"), ("new", "new"))]
-SIDES = (("none", 0.0), ("SimCLR", 64.0), ("SimCLR", 128.0), ("autoencoder", 128.0))
+SIDES = (("none", 0.0), ("SimCLR", 64.0), ("SimCLR", 128.0), ("autoencoder", 128.0), ("principal components", 128.0))
 SHARES = tuple(step / 21 for step in range(22))
 
 
@@ -48,3 +59,14 @@ def fct() -> Rows:
     found.append(cost | {"metric": indexed, "variant": ("exact", "IVF-PQ"), "distance": "cosine"})
     anew = CLASSES | BOTH | SCORES | NEW_ON_H | {"method": WITH, "variant": ANEW}
     return Rows(pd.concat([made(*found).frame, made(anew, seeds=(1,)).frame]), {})
+
+
+def balanced() -> Rows:
+    """Areas of the backfilling curves by the balance of FastFill's loss."""
+    place = {**CLASSES, **pair("new", "mixed", method="FastFill"), "x_name": BALANCE, "subset": "all"}
+    place |= {"distance": "cosine", "metric": ("auc map", "auc cmc@1")}
+    cells = []
+    for weight, coordinates in BALANCES:
+        words = f"balance={coordinates} over coordinates"
+        cells.append({**place, "x": weight, "variant": (f"{words};order=uncertainty", f"{words};order=random")})
+    return made(*cells)
