@@ -58,13 +58,16 @@ class Training(_Strict):
     learning_rate: float
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "steps"] = "cosine"
     warmup_epochs: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     clip_norm: float | None = None
     label_smoothing: float = 0.0
     warmup_from_zero: bool = True
     nesterov: bool = True
+    warmup_steps: int = 0
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
     logits: Literal["autocast", "float32"] = "autocast"
 
     def recipe(self) -> Recipe:

@@ -26,7 +26,13 @@ from compatlib.study.publishing.claims import (
     pool,
 )
 
-TITLES = {"problem": "what all papers start from", "bct": "BCT", "fct": "FCT and FastFill", "sfsc": "SFSC"}
+TITLES = {
+    "problem": "what all papers start from",
+    "bct": "BCT",
+    "fct": "FCT and FastFill",
+    "dual_tuning": "Dual-Tuning",
+    "sfsc": "SFSC",
+}
 # Every verdict has a marker beside its colour.
 LOOKS: dict[str, dict[str, Any]] = {
     REPRODUCED: style.look(0),

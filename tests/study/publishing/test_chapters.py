@@ -27,8 +27,9 @@ WRITTEN = {
     old_classifier: ("query_model", "gallery_model"),
 }
 FREE = ("profile", "dataset", "chapter", "subset", "metric")
-# SFSC's conditions are measured on heads alone.
-ALL = pytest.mark.parametrize("name", [name for name in CHAPTERS if name != "conditions"])
+# SFSC's conditions are measured on heads alone; the others have not been measured yet.
+WAITING = ("conditions", "dual_tuning", "dual_tuning_weights")
+ALL = pytest.mark.parametrize("name", [name for name in CHAPTERS if name not in WAITING])
 
 
 def published_plan(name: str):
@@ -45,13 +46,14 @@ def test_chapters_are_known_by_their_names():
         "problem",
         *("bct", "bct_tuning"),
         *("fct", "fct_tuning", "fct_trials"),
+        *("dual_tuning", "dual_tuning_weights"),
         *("sfsc", "sfsc_tuning", "sfsc_trials"),
         *("recipe", "conditions"),
     }
     for name, chapter in CHAPTERS.items():
         assert chapter_of(name) is chapter
         assert chapter.name == name
-        assert chapter.is_published == (name in ("problem", "bct", "fct", "sfsc"))
+        assert chapter.is_published == (name in ("problem", "bct", "fct", "dual_tuning", "sfsc"))
     with pytest.raises(ValueError, match="unknown chapter 'nothing'; choose one of problem, bct"):
         chapter_of("nothing")
 

@@ -153,12 +153,19 @@ def own_head(source: Source) -> str:
     return settings_of(source)["network"]["head"]
 
 
+def _head(source: Source) -> str:
+    """The head of most rows, where every variant of what was trained names one; else the networks' own."""
+    frame = source.rows.frame
+    named = frame.loc[frame["method"] != "chance", "variant"].str.extract(r"^head=(\w+)")[0]
+    return own_head(source) if named.isna().any() or named.empty else named.mode()[0]
+
+
 def description(source: Source) -> str:
     """Data, what is trained, head, size of the full model, epochs and seeds, all from the source's rows."""
     settings = settings_of(source)
-    encoders, network = settings.get("encoders"), settings["network"]
+    encoders = settings.get("encoders")
     trained = f"heads on {encoders['new']}, which nothing trains" if encoders else "networks from scratch"
-    words = [f"data set `{settings['dataset']}`", trained, HEADS[network["head"]]]
+    words = [f"data set `{settings['dataset']}`", trained, HEADS[_head(source)]]
     sizes = source.rows.frame.loc[source.rows.frame["metric"] == "parameters", "value"]
     words += [f"{sizes.max():,.0f} parameters"] if len(sizes) else []
     return ", ".join([*words, f"{settings['training']['epochs']} epochs", seeds_in_words(source.seeds)])
@@ -173,7 +180,12 @@ def shown(function: Callable[..., pd.DataFrame], sources: Iterable[Source], **op
         except NoRowError:
             found = f"<p>{NOT_MEASURED}</p>"
         parts.append(f"<p><strong>{escape(source.words)}</strong></p>{found}")
-    return HTML("\n".join(parts))
+    return HTML("\n".join(parts) or f"<p><em>{NOT_YET.strip('*')}</em></p>")
+
+
+def side_by_side(function: Callable[[Sequence[Source]], Figure], sources: Sequence[Source]) -> None:
+    """Display one picture of all sources, a panel each; in words where there is none."""
+    display(function(sources) if sources else Markdown(NOT_YET))
 
 
 def drawn(function: Callable[..., Figure], sources: Iterable[Source], **options: Any) -> None:

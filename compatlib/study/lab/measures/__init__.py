@@ -11,13 +11,23 @@ from compatlib.study.lab.measures.cost import (
     transformation_speed,
 )
 from compatlib.study.lab.measures.gradients import gradients, gradients_by_epoch, gradients_by_tensor
-from compatlib.study.lab.measures.scores import chance, flips, mean_scores, popularity, rank_1, scores, threshold
+from compatlib.study.lab.measures.scores import (
+    chance,
+    change,
+    flips,
+    mean_scores,
+    popularity,
+    rank_1,
+    scores,
+    threshold,
+)
 from compatlib.study.lab.measures.vectors import collapse, likeness
 from compatlib.study.lab.measures.widths import row_space_energy, training_accuracy
 
 __all__ = [
     "answers",
     "chance",
+    "change",
     "collapse",
     "correlation",
     "curve",

@@ -4,8 +4,9 @@ import copy
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import BeforeValidator, Field
 from torch import nn
 
 from compatlib.data.images import Images
@@ -102,12 +103,25 @@ METHODS: dict[str, Method] = {
     "BCT C": _bct("C"),
     "BCT D": _bct("D"),
     "Dual-Tuning": _dual(0.1, 1.3, "softmax", old_to_new=0.2, new_to_old=0.2),
+    "Dual-Tuning, distance": _dual(0.1, 1.3, "distance", old_to_new=0.2, new_to_old=0.2),
     "prototypes": _dual(0.1, 1.0, "softmax"),
     "prototypes, distance": _dual(0.1, 1.0, "distance"),
     "mutual": _dual(0.2, 1.3),
     "two-way triplet": _aligned("two_way_triplet"),
 }
 INDEPENDENT = "independent"
+
+
+def _by_method(numbers: Any) -> Any:
+    numbers = tuple(numbers.items()) if isinstance(numbers, Mapping) else numbers
+    unknown = [name for name, _ in numbers if name not in METHODS]
+    if unknown:
+        raise ValueError(f"weights are given for {unknown}, which are no methods; choose from {tuple(METHODS)}")
+    return numbers
+
+
+# Weights by method, a mapping or pairs: a chapter's parameter, where a tuning found others than `METHODS` has.
+ByMethod = Annotated[tuple[tuple[str, Annotated[float, Field(gt=0)]], ...], BeforeValidator(_by_method)]
 OLD = Base("old")
 
 

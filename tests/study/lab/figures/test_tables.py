@@ -191,3 +191,4 @@ def test_a_table_is_shown_without_the_numbers_of_its_lines():
     html = tables.show(pd.DataFrame({"a": ["x"]})).data
     assert "<td>x</td>" in html
     assert "<th>0</th>" not in html
+    assert tables.show(pd.DataFrame({"a": []})).data == "<p><em>Not measured.</em></p>"
