@@ -53,13 +53,15 @@ class Picture(Figure):
     def frame(self) -> pd.DataFrame:
         """The rows in the order in which they were drawn, under the words that the finished picture has.
 
-        `panel` is the panel's title, `measure` what its values are, `series` a name in the legend; each of these is
-        left out where it says nothing.
+        `panel` is the panel's title, of several panels without one the words below; `measure` what its values are;
+        `series` a name in the legend. Each of these is left out where it says nothing.
         """
         lines = []
+        several = len({axis for axis, _, _ in self._noted}) > 1
         for axis, is_across, row in self._noted:
+            panel = axis.get_title() or (axis.get_xlabel() if several else "")
             at_the_side = axis.get_ylabel() or self.axes[0].get_ylabel()  # of panels with one scale the first names it
-            line = {"panel": axis.get_title(), "measure": axis.get_xlabel() if is_across else at_the_side, **row}
+            line = {"panel": panel, "measure": axis.get_xlabel() if is_across else at_the_side, **row}
             named = {axis.get_xlabel() if name == "x" else name: value for name, value in line.items()}
             lines.append({_in_one_line(name): _in_one_line(value) for name, value in named.items()})
         frame = pd.DataFrame(lines)

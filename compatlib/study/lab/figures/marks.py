@@ -103,8 +103,20 @@ def heat_maps(
     return style.finished(figure)
 
 
-def curve(axis: Axes, found: pd.DataFrame, number: int, label: str, factor: float = 1.0, **look: Any) -> None:
-    """A score against `x`: the mean over seeds (and over whatever else differs), and every seed as a thin line."""
+def curve(
+    axis: Axes,
+    found: pd.DataFrame,
+    number: int,
+    label: str,
+    factor: float = 1.0,
+    *,
+    panel: str | None = None,
+    **look: Any,
+) -> None:
+    """A score against `x`: the mean over seeds (and over whatever else differs), and every seed as a thin line.
+
+    panel: what the rows behind it call the panel, where that is not its title.
+    """
     seeds = factor * found.pivot_table(index="x", columns="seed", values="value")
     look = {**style.look(number), **look}
     axis.plot(seeds.index, seeds.mean(axis=1), label=label, **look)
@@ -112,7 +124,7 @@ def curve(axis: Axes, found: pd.DataFrame, number: int, label: str, factor: floa
         thin = {"color": look["color"], "linestyle": look.get("linestyle", "-"), "linewidth": 0.6, "alpha": 0.5}
         axis.plot(seeds, **thin)
     for x, values in seeds.iterrows():
-        each = {f"seed {seed}": value for seed, value in values.items()}
+        each = {f"seed {seed}": value for seed, value in values.items()} | ({"panel": panel} if panel else {})
         axis.figure.note(axis, {"series": label, "x": x, "mean": values.mean(), **each})
 
 

@@ -86,6 +86,16 @@ def test_a_picture_keeps_its_rows_under_the_words_that_it_ends_with():
     assert figure._repr_mimebundle_()[1] == {"of": "heads"}
 
 
+def test_panels_without_titles_are_told_apart_by_the_words_below_them():
+    figure, axes = style.panels(2, (4, 2))
+    for axis, words in zip(axes[0], ("weight", "share"), strict=True):
+        marks.level(axis, 7, "the level")
+        axis.set_xlabel(words)
+    assert list(figure.frame["panel"]) == ["weight", "share"]
+    marks.curve(axes[0, 1], pd.DataFrame({"x": [1], "seed": [0], "value": [2]}), 0, "a", panel="told")
+    assert list(figure.frame["panel"]) == ["weight", "share", "told"]
+
+
 def test_words_that_say_nothing_are_no_columns():
     figure, axes = style.panels(1, (2, 2))
     figure.note(axes[0, 0], {"series": None, "mean": 1})
