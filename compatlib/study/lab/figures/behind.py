@@ -13,14 +13,16 @@ from matplotlib.figure import Figure
 
 CSV = "text/csv"
 OF = "of"  # in an output's metadata: the source that it is of
-STACKED = (7, 8)  # columns: a phone shows six side by side, and a story's table has eight at most
+# Columns of a table whose lines a phone stacks: six it shows side by side, and a story has eight at most.
+STACKED = (7, 8)
+LONGEST = 24  # lines of such a table; stacked, a longer one would never end
 
 
 class Table(HTML):
     """A frame as a page shows it, without the numbers of its lines.
 
     Where it has as many columns as `STACKED` says every entry carries its heading, for a phone stacks a line's entries
-    there. Wider ones, of a page of details, scroll sideways.
+    there. Wider ones, and longer ones than `LONGEST` lines, all of pages of details, scroll sideways.
 
     Args:
         frame: the table.
@@ -79,7 +81,7 @@ def as_csv(frame: pd.DataFrame) -> str:
 
 
 def _written(frame: pd.DataFrame, of: str) -> str:
-    is_stacked = frame.shape[1] in STACKED
+    is_stacked = frame.shape[1] in STACKED and len(frame) <= LONGEST
     html = frame.to_html(index=False, classes="cards" if is_stacked else None)
     if is_stacked:
         labels = itertools.cycle(escape(str(name)) for name in frame)

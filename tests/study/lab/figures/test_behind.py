@@ -9,7 +9,7 @@ import pytest
 
 from compatlib.evaluation.statistics import paired
 from compatlib.study.lab.figures import marks, style
-from compatlib.study.lab.figures.behind import STACKED, Picture, as_csv
+from compatlib.study.lab.figures.behind import LONGEST, STACKED, Picture, as_csv
 from compatlib.study.lab.figures.tables import show
 from tests.study.lab.figures import made
 
@@ -58,6 +58,12 @@ def test_entries_of_a_table_that_a_phone_stacks_carry_their_headings(columns):
         assert found == [(name, f"{line} {column}") for line in "ab" for column, name in enumerate(escaped)]
     else:
         assert html == frame.to_html(index=False)  # as ever
+
+
+def test_a_table_that_is_too_long_to_be_stacked_scrolls():
+    lines = pd.concat([wide(STACKED[0])] * LONGEST).reset_index(drop=True)
+    assert "data-label" in show(lines[:LONGEST]).data
+    assert "data-label" not in show(lines[: LONGEST + 1]).data
 
 
 def test_numbers_have_six_digits():
