@@ -30,65 +30,69 @@ def label(notebook: NotebookNode) -> dict[str, bytes]:
     Raises:
         ValueError: two outputs have one id, or a text with a caption has no table.
     """
-    counted: Counter[str] = Counter()
-    files: dict[str, bytes] = {}
-    cells: list[NotebookNode] = []
+    page, cells = _Page(), []
     for cell in notebook.cells:
         caption = cell.metadata.get(CAPTION)
         if caption and cell.cell_type == "markdown":
-            cell.source = _captioned(cell, caption, _numbered("Table", counted))
+            cell.source = page.captioned(cell, caption)
         elif caption:
             cells.append(new_markdown_cell(f"({cell.id})=", id=f"{cell.id}-place"))
             for output in cell.outputs:
-                _label_output(output, cell, caption, counted, files)
+                page.label(output, cell, caption)
         cells.append(cell)
     notebook.cells = cells
-    return files
+    return page.files
 
 
-def _label_output(
-    output: NotebookNode, cell: NotebookNode, caption: str, counted: Counter[str], files: dict[str, bytes]
-) -> None:
-    """One output: the table, or in place of the bare picture a figure with a caption."""
-    data = output.get("data", {})
-    is_table = "<table" in data.get("text/html", "")
-    if not is_table and "image/png" not in data:
-        return
-    of = output.metadata.get(OF, "")
-    number, words = _numbered("Table" if is_table else "Figure", counted), escape(f"{caption}: {of}" if of else caption)
-    name = "-".join((cell.id, *re.findall(r"[a-z0-9]+", of.lower())))
-    place = f' id="{name}"' if of else ""  # without a source it is the cell's
-    if any(file.partition(".")[0] == name for file in files):
-        raise ValueError(f"cell {cell.id} shows two tables or figures that are both called {name}; make it two cells")
-    link, told = "", f"<strong>{number}.</strong> {words}."
-    if CSV in data:
-        files[f"{name}.csv"] = data.pop(CSV).encode()
-        link = f'<a href="{FILES}/{name}.csv" download>{number} as CSV</a>'
-    if is_table:
-        html = re.sub(r"<caption>.*?</caption>\s*", "", data["text/html"], count=1)
-        head = f"{place}>\n  <caption>{told}</caption>"
-        html = re.sub("<table([^>]*)>", lambda found: f"<table{found[1]}{head}", html, count=1)
-        html += f'\n<p class="rows-behind">{link}</p>' if link else ""
-    else:
-        files[f"{name}.png"] = base64.b64decode(data.pop("image/png"))
-        alt = escape(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", ""))
-        picture = f'<img src="{FILES}/{name}.png" alt="{alt}">'
-        below = f'\n<span class="rows-behind">{link}</span>' if link else ""
-        html = f'<figure{place} class="labelled">{picture}\n<figcaption>{told}{below}</figcaption></figure>'
-    data["text/html"] = html
+class _Page:
+    """What a page has so far."""
 
+    def __init__(self):
+        self.counted: Counter[str] = Counter()
+        self.names: set[str] = set()
+        self.files: dict[str, bytes] = {}
 
-def _captioned(cell: NotebookNode, caption: str, number: str) -> str:
-    """A text with its first table under a caption, and as the place of a link."""
-    if not MARKDOWN_TABLE.search(cell.source):
-        raise ValueError(f"cell {cell.id} has the caption {caption!r}, and no table in its text")
+    def label(self, output: NotebookNode, cell: NotebookNode, caption: str) -> None:
+        """Give an output that is a table a caption and a link, and put a figure with both in place of a picture."""
+        data = output.get("data", {})
+        is_table = "<table" in data.get("text/html", "")
+        if not is_table and "image/png" not in data:
+            return
+        of = output.metadata.get(OF, "")
+        name, number = self._named(cell, of), self._number("Table" if is_table else "Figure")
+        place = f' id="{name}"' if of else ""  # without a source it is the cell's
+        words = f"<strong>{number}.</strong> {escape(f'{caption}: {of}' if of else caption)}."
+        link = ""
+        if CSV in data:
+            self.files[f"{name}.csv"] = data.pop(CSV).encode()
+            link = f'<a class="rows-behind" href="{FILES}/{name}.csv" download>{number} as CSV</a>'
+        if is_table:
+            html = re.sub(r"<caption>.*?</caption>\s*", "", data["text/html"], count=1)
+            head = f"{place}>\n  <caption>{words}</caption>"
+            html = re.sub("<table([^>]*)>", lambda found: f"<table{found[1]}{head}", html, count=1) + link
+        else:
+            self.files[f"{name}.png"] = base64.b64decode(data.pop("image/png"))
+            alt = escape(cell.metadata.get("mystnb", {}).get("image", {}).get("alt", ""))
+            picture = f'<img src="{FILES}/{name}.png" alt="{alt}">'
+            html = f'<figure{place} class="labelled">{picture}<figcaption>{words}{link}</figcaption></figure>'
+        data["text/html"] = html
 
-    def under(found: re.Match[str]) -> str:
-        return f":::{{table}} **{number}.** {caption}.\n:name: {cell.id}\n\n{found.group()}\n:::"
+    def captioned(self, cell: NotebookNode, caption: str) -> str:
+        """A text with its first table under a caption, and as the place of a link."""
+        if not MARKDOWN_TABLE.search(cell.source):
+            raise ValueError(f"cell {cell.id} has the caption {caption!r}, and no table in its text")
+        head = f":::{{table}} **{self._number('Table')}.** {caption}.\n:name: {cell.id}\n\n"
+        return MARKDOWN_TABLE.sub(lambda found: f"{head}{found.group()}\n:::", cell.source, count=1)
 
-    return MARKDOWN_TABLE.sub(under, cell.source, count=1)
+    def _named(self, cell: NotebookNode, of: str) -> str:
+        name = "-".join((cell.id, *re.findall(r"[a-z0-9]+", of.lower())))
+        if name in self.names:
+            raise ValueError(
+                f"cell {cell.id} shows two tables or figures that are both called {name}; make it two cells"
+            )
+        self.names.add(name)
+        return name
 
-
-def _numbered(kind: str, counted: Counter[str]) -> str:
-    counted[kind] += 1
-    return f"{kind} {counted[kind]}"
+    def _number(self, kind: str) -> str:
+        self.counted[kind] += 1
+        return f"{kind} {self.counted[kind]}"

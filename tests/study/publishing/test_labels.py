@@ -106,7 +106,8 @@ def test_one_of_every_source_has_a_number_and_an_id_each(make):
 
 
 def test_two_that_are_called_alike_are_refused():
-    for outputs in ((table(), table()), (table("heads"), table("Heads")), (picture(), picture())):
+    bare = new_output("display_data", {"text/html": "<table></table>"})
+    for outputs in ((table(), table()), (table("heads"), table("Heads")), (picture(), picture()), (bare, bare.copy())):
         with pytest.raises(ValueError, match="cell a shows two tables or figures that are both called a"):
             labelled(cell("a", *outputs))
 
