@@ -44,6 +44,8 @@ LOOKED_AT = """isStory => {
     const isWide = table.getBoundingClientRect().width > around.clientWidth + 1;
     if (isWide && (isStory || !scrolls)) told(`table "${table.innerText.slice(0, 40)}" is wider than the page`);
   }
+  const ids = [...main.querySelectorAll('[id]')].map(each => each.id);
+  for (const id of new Set(ids.filter((each, place) => ids.indexOf(each) !== place))) told(`id ${id} is there twice`);
   const links = [...main.querySelectorAll('a[href]')].map(link => link.href);
   return {found, links, ids: [...document.querySelectorAll('[id]')].map(each => each.id)};
 }"""

@@ -13,7 +13,7 @@ from compatlib.study.chapters.bct.plan import CHAIN
 from compatlib.study.chapters.bct.tables import CROSS, OLD, PARAGON, PLAIN, SELF, chained, methods_of
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, SUBSETS, Picks, compared, measured_or_none
-from compatlib.study.lab.figures.marks import curve, differences, heat_maps, logarithmic
+from compatlib.study.lab.figures.marks import curve, differences, heat_maps, level, logarithmic
 from compatlib.study.lab.figures.sources import HEADS, Source, own_head
 from compatlib.study.lab.rows import Rows
 
@@ -84,6 +84,8 @@ def trade_off(measured: Rows, metric: str = "cmc@1", split: str = "class-increme
         axis.scatter(own, cross, marker=look["marker"], s=30, alpha=0.6, linewidths=1.4, **colours)
         large = {"marker": look["marker"], "s": 110, "linewidths": 1.8, "label": method}
         axis.scatter(own.mean(), cross.mean(), **large, **colours)
+        for seed, value in cross.items():
+            figure.note(axis, {"series": method, "seed": seed, "x": own[seed], "value": value})
     # The lines' names stand at the axes, where no point hides them.
     axis.annotate("old / old", (1.01, old), xycoords=("axes fraction", "data"), va="center", fontsize=10)
     axis.annotate("paragon", (paragon, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=10)
@@ -129,6 +131,6 @@ def _swept(axis: Axes, measured: Rows, place: dict[str, str]) -> None:
         curve(axis, rows, number + (0 if form == "BCT A" else 2), f"{words}, {form}", 100, **look)
     for cell, line, words in ((PARAGON, ":", "new / new, λ = 0 (paragon)"), (OLD, "--", "old / old: the criterion")):
         height = 100 * measured.of(**place, **cell)["value"].mean()
-        axis.axhline(height, color=style.COLOURS[-1], linestyle=line, label=words)
+        level(axis, height, words, linestyle=line)
     logarithmic(axis, sorted(set(rows["x"])))
     axis.set_xlabel("weight λ of the influence loss")

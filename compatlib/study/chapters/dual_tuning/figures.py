@@ -20,7 +20,7 @@ from compatlib.study.chapters.dual_tuning.plan import (
 from compatlib.study.chapters.dual_tuning.tables import CROSS, OLD, ON_PROTOTYPES, PARAGON, PLAIN, SELF
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, Picks, measured_or_none, present
-from compatlib.study.lab.figures.marks import curve, dots, logarithmic
+from compatlib.study.lab.figures.marks import curve, dots, level, logarithmic
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.images import CLASS_INCREMENTAL, OPEN_SET
 from compatlib.study.lab.measures.backfilling import SHARE
@@ -94,6 +94,8 @@ def prototypes(measured: Rows) -> Figure:
             share = 100 * (np.arange(len(accuracies)) + 0.5) / len(accuracies)
             look = {**style.look(number), "markersize": 4, "linewidth": 1.0}
             axis.plot(share, accuracies, label=KNOWN[part], **look)
+            for x, accuracy in zip(share, accuracies, strict=True):
+                figure.note(axis, {"series": KNOWN[part], "x": x, "mean": accuracy})
             axis.axhline(accuracies.mean(), color=look["color"], linestyle=":", linewidth=1.2)
         axis.set_title(words)
         axis.set_xlabel("classes, worst to best (%)")
@@ -156,4 +158,4 @@ def weights(measured: Rows, metric: str = "map") -> Figure:
 def _mark(axis: Axes, measured: Rows, place: Picks, cell: Picks, line: str, words: str) -> None:
     """A level as a line across."""
     height = 100 * measured.of(**{**place, **cell})["value"].mean()
-    axis.axhline(height, color=style.COLOURS[-1], linestyle=line, linewidth=1.3, label=words)
+    level(axis, height, words, linestyle=line, linewidth=1.3)

@@ -142,9 +142,11 @@ def priorities(measured: Rows) -> Figure:
             cell = {**CLOSED, "method": method, "query_model": width, "x_name": EPOCH}
             norms, doubts = (measured.of(**cell, metric=metric) for metric in (NORM, "uncertainty"))
             for axis, found in zip(row, (norms, doubts), strict=False):
-                curve(axis, found, number, f"width {width}", markersize=5)
+                curve(axis, found, number, f"width {width}", panel=method, markersize=5)
             means = [found.groupby("x")["value"].mean() for found in (doubts, norms)]
             row[2].plot(*means, **style.look(number), markersize=5)
+            for doubt, norm in zip(*means, strict=True):
+                figure.note(row[2], {"panel": method, "series": f"width {width}", "x": doubt, "mean": norm})
         _by_epoch(row[0], ylabel=NORM)
         _by_epoch(row[1], ylabel=UNCERTAINTY, title=method)
         row[2].set(xlabel=UNCERTAINTY, ylabel=NORM)

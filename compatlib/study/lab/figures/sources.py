@@ -7,7 +7,6 @@ columns, findings and panels appear with their rows.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Protocol
 
 import pandas as pd
@@ -171,16 +170,9 @@ def description(source: Source) -> str:
     return ", ".join([*words, f"{settings['training']['epochs']} epochs", seeds_in_words(source.seeds)])
 
 
-def shown(function: Callable[..., pd.DataFrame], sources: Iterable[Source], **options: Any) -> HTML:
-    """A long table for every source, one below the other, each under the source's name; in words where it has none."""
-    parts = []
-    for source in sources:
-        try:
-            found = show(function(source.rows, **options)).data
-        except NoRowError:
-            found = f"<p>{NOT_MEASURED}</p>"
-        parts.append(f"<p><strong>{escape(source.words)}</strong></p>{found}")
-    return HTML("\n".join(parts) or f"<p><em>{NOT_YET.strip('*')}</em></p>")
+def shown(function: Callable[..., pd.DataFrame], sources: Iterable[Source], **options: Any) -> None:
+    """Display a long table for every source, each under the source's name; in words where it has no such rows."""
+    _each(lambda source: show(function(source.rows, **options), source.words), sources)
 
 
 def side_by_side(function: Callable[[Sequence[Source]], Figure], sources: Sequence[Source]) -> None:
@@ -190,14 +182,21 @@ def side_by_side(function: Callable[[Sequence[Source]], Figure], sources: Sequen
 
 def drawn(function: Callable[..., Figure], sources: Iterable[Source], **options: Any) -> None:
     """Display a picture for every source, each under the source's name; in words where it has no such rows."""
+
+    def titled(source: Source) -> Figure:
+        figure = function(source.rows, **options)
+        figure.suptitle(source.words, x=0.01, horizontalalignment="left")
+        return figure
+
+    _each(titled, sources)
+
+
+def _each(made: Callable[[Source], HTML | Figure], sources: Iterable[Source]) -> None:
     sources = list(sources)
     if not sources:
         display(Markdown(NOT_YET))
     for source in sources:
         try:
-            figure = function(source.rows, **options)
+            display(made(source))
         except NoRowError:
             display(Markdown(f"**{source.words}**: {NOT_MEASURED}"))
-            continue
-        figure.suptitle(source.words, x=0.01, horizontalalignment="left")
-        display(figure)

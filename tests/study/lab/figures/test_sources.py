@@ -133,14 +133,15 @@ def _shares(rows: Rows) -> pd.DataFrame:
     return table(rows, by("method", "method", "a"), {"mAP": level(metric="map")}, **TEST)
 
 
-def test_long_tables_stand_under_the_sources_names_and_say_what_is_missing(both):
-    html = sources.shown(_shares, both).data
-    before, after = html.split("narrow")
-    assert "wide" in before
-    assert made.level(both[0].rows, **TEST, metric="map", method="a") in before
-    assert sources.NOT_MEASURED in after
-    assert "<table" not in after
-    assert sources.shown(_shares, []).data == "<p><em>No rows of this are published yet.</em></p>"
+def test_long_tables_stand_under_the_sources_names_and_say_what_is_missing(both, monkeypatch):
+    displayed = []
+    monkeypatch.setattr(sources, "display", displayed.append)
+    sources.shown(_shares, both)
+    assert displayed[0].of == "wide"
+    assert displayed[0].frame.equals(_shares(both[0].rows))
+    assert displayed[1].data == "**narrow**: not measured"
+    sources.shown(_shares, [])
+    assert displayed[2].data == sources.NOT_YET
 
 
 def test_pictures_stand_under_the_sources_names(both, monkeypatch):
