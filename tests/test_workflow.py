@@ -171,21 +171,31 @@ def test_what_cannot_be_built_is_refused_at_once(repository, words, told):
     assert not (repository / "build").exists()
 
 
-@pytest.fixture
-def other_python(tmp_path):
-    path = tmp_path / "python3"
-    path.write_text("#!/bin/sh\necho 3.10.4\n")
+def python_of(folder, version):
+    """A Python that says it is of this version, and makes no environment but tells that it was asked to."""
+    path = folder / "python3"
+    path.write_text(f'#!/bin/sh\ncase "$2" in *version_info*) echo {version};; venv) echo asked; exit 1;; esac\n')
     path.chmod(0o755)
     return path
 
 
-def test_make_refuses_another_python(repository, other_python):
-    words = ["make", "book", f"PYTHON={other_python}"]
+@pytest.mark.parametrize("version", ["3.10.4", "3.14.0", "2.7.18"])
+def test_make_refuses_another_python(repository, tmp_path, version):
+    python = python_of(tmp_path, version)
+    words = ["make", "book", f"PYTHON={python}"]
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert f"compatlib needs Python 3.11, 3.12 or 3.13, and there is none here: {other_python} is 3.10.4" in done.stderr
+    assert f"compatlib needs Python 3.11, 3.12 or 3.13, and there is none here: {python} is {version}" in done.stderr
     assert "make book PYTHON=/path/to/python3.11" in done.stderr
     assert not (repository / ".venv").exists()
+
+
+@pytest.mark.parametrize("version", ["3.11.9", "3.12.1", "3.13.0"])
+def test_make_takes_any_of_three_pythons(repository, tmp_path, version):
+    words = ["make", "env", f"PYTHON=false {python_of(tmp_path, version)}"]
+    done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stdout == "asked\n"
 
 
 @pytest.mark.parametrize(("words", "profile"), [([], "study"), (["PROFILE=laptop"], "laptop")])
