@@ -25,6 +25,15 @@ class OpenSetSplit(NamedTuple):
     old_classes: int
 
 
+class SearchSplit(NamedTuple):
+    """Identities of training, search and test are disjoint; the images to recalibrate by are training images."""
+
+    train: ImageSet | FeatureSet
+    calibration: ImageSet | FeatureSet
+    search: ImageSet | FeatureSet
+    test: ImageSet | FeatureSet
+
+
 def of_classes(images: Set, first: int, last: int) -> Set:
     """The images of classes first … last − 1; labels and class names stay as they are.
 
@@ -120,6 +129,26 @@ def open_set(train: Joinable, test: Joinable) -> OpenSetSplit:
         of_classes(everything, half + validation, count),
         half // 2,
     )
+
+
+def for_search(train: Joinable, test: Joinable, calibration: int = 2_000) -> SearchSplit:
+    """`open_set` for an architecture search: what chooses a network is neither trained on nor tested with.
+
+    Training and test classes are those of `open_set`, the search has its validation classes: of CIFAR-100 50–59.
+
+    Args:
+        train: all classes' training images.
+        test: the same classes' test images.
+        calibration: of the training images so many, drawn once for all, or all where there are fewer.
+
+    Raises:
+        ValueError: as `open_set`, or no image to recalibrate by.
+    """
+    if calibration < 1:
+        raise ValueError(f"calibration is {calibration}; choose 1 image or more, such as 2,000")
+    split = open_set(train, test)
+    drawn = torch.randperm(len(split.train), generator=torch.Generator().manual_seed(0))[:calibration]
+    return SearchSplit(split.train, split.train.select(drawn), split.validation, split.test)
 
 
 def _rank_in_class(labels: Tensor) -> Tensor:

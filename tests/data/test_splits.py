@@ -160,3 +160,22 @@ def test_what_cannot_be_renumbered_is_refused(tmp_path):
         ValueError, match="renumbered in an ImageSet or a FeatureSet, not in FolderImages; choose draw 0"
     ):
         splits.renumbered(FolderImages(tmp_path), 1)
+
+
+def test_what_a_search_chooses_by_is_neither_trained_on_nor_tested_with():
+    train, test = image_set(8), image_set(2)
+    split, whole = splits.for_search(train, test, calibration=15), splits.open_set(train, test)
+    classes = [set(part.labels.tolist()) for part in (split.train, split.search, split.test)]
+    assert sum(map(len, classes)) == len(set.union(*classes)) == 20
+    assert [each.digest() for each in (split.train, split.search, split.test)] == [each.digest() for each in whole[:3]]
+    assert len(split.calibration) == 15
+    assert set(split.calibration.labels.tolist()) <= classes[0]
+    assert len(set(split.calibration.labels.tolist())) > 5  # drawn, not the first ones
+
+
+def test_the_images_to_recalibrate_by_are_the_same_every_time_and_no_more_than_there_are():
+    train, test = image_set(8), image_set(2)
+    assert splits.for_search(train, test, 30).calibration.digest() == splits.for_search(train, test, 30)[1].digest()
+    assert len(splits.for_search(train, test).calibration) == 100
+    with pytest.raises(ValueError, match="calibration is 0; choose 1 image or more"):
+        splits.for_search(train, test, 0)
