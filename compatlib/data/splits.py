@@ -131,7 +131,7 @@ def open_set(train: Joinable, test: Joinable) -> OpenSetSplit:
     )
 
 
-def for_search(train: Joinable, test: Joinable, calibration: int = 2_000) -> SearchSplit:
+def for_search(train: Joinable, test: Joinable, calibration: int = 2_000, search: int = 3_000) -> SearchSplit:
     """`open_set` for an architecture search: what chooses a network is neither trained on nor tested with.
 
     Training and test classes are those of `open_set`, the search has its validation classes: of CIFAR-100 50–59.
@@ -139,16 +139,22 @@ def for_search(train: Joinable, test: Joinable, calibration: int = 2_000) -> Sea
     Args:
         train: all classes' training images.
         test: the same classes' test images.
-        calibration: of the training images so many, drawn once for all, or all where there are fewer.
+        calibration: so many of the training images, drawn once for all; all where there are fewer.
+        search: so many of the validation images, alike; to rank them costs as the square of their number.
 
     Raises:
-        ValueError: as `open_set`, or no image to recalibrate by.
+        ValueError: as `open_set`, or a number below 1.
     """
-    if calibration < 1:
-        raise ValueError(f"calibration is {calibration}; choose 1 image or more, such as 2,000")
     split = open_set(train, test)
-    drawn = torch.randperm(len(split.train), generator=torch.Generator().manual_seed(0))[:calibration]
-    return SearchSplit(split.train, split.train.select(drawn), split.validation, split.test)
+    return SearchSplit(split.train, _some(split.train, calibration), _some(split.validation, search), split.test)
+
+
+def _some(images: Joinable, count: int) -> Joinable:
+    """So many images, drawn once for all, in their order."""
+    if count < 1:
+        raise ValueError(f"{count} images asked for; choose 1 or more")
+    drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
+    return images.select(drawn.sort().values)
 
 
 def _rank_in_class(labels: Tensor) -> Tensor:

@@ -223,7 +223,7 @@ def recalibrate(backbone: nn.Module, images: Images, *, batch_size: int = 500, p
 
     The images go in an order of their own, always the same, for neighbours in a set may be of one class; what fills no
     whole batch is left out. Of a super-network: of the current path alone (`with network.at(path) as own`). Source:
-    SPOS, section 3.4.
+    SPOS.
 
     Args:
         backbone: uint8 images (N, C, H, W) → embeddings.

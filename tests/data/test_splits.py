@@ -173,9 +173,13 @@ def test_what_a_search_chooses_by_is_neither_trained_on_nor_tested_with():
     assert len(set(split.calibration.labels.tolist())) > 5  # drawn, not the first ones
 
 
-def test_the_images_to_recalibrate_by_are_the_same_every_time_and_no_more_than_there_are():
+def test_the_images_of_a_search_are_the_same_every_time_and_no_more_than_there_are():
     train, test = image_set(8), image_set(2)
-    assert splits.for_search(train, test, 30).calibration.digest() == splits.for_search(train, test, 30)[1].digest()
+    first, again = (splits.for_search(train, test, 30, 12) for _ in range(2))
+    assert [each.digest() for each in first[:4]] == [each.digest() for each in again[:4]]
+    assert len(first.search) == 12
+    assert set(first.search.labels.tolist()) == {10, 11}
     assert len(splits.for_search(train, test).calibration) == 100
-    with pytest.raises(ValueError, match="calibration is 0; choose 1 image or more"):
-        splits.for_search(train, test, 0)
+    for numbers in ((0, 5), (5, 0)):
+        with pytest.raises(ValueError, match="0 images asked for; choose 1 or more"):
+            splits.for_search(train, test, *numbers)
