@@ -23,16 +23,8 @@ from compatlib import training
 from compatlib.data.augment import crop_and_flip
 from compatlib.data.images import Images
 from compatlib.methods import bct, bct_baselines, independent
-from compatlib.methods.architecture_search import (
-    REWARDS,
-    Evolution,
-    Judge,
-    Score,
-    Search,
-    evolve,
-    random_search,
-    recalibrate,
-)
+from compatlib.methods.architecture_search import REWARDS, Evolution, Search, evolve, random_search
+from compatlib.methods.path_scores import Judge, Score, recalibrate
 from compatlib.models.supernet import SuperNet
 
 Objective = Literal["own", "initialised", "distillation", "regression", "gallery", "both"]

@@ -52,7 +52,7 @@ def test_every_method_and_network_that_the_study_uses_belongs_to_a_behaviour(pac
     # No profile has pretrained networks yet, nothing trains a super-network; what an encoder gives is known by its
     # weights' digest.
     unused = {f"compatlib.models.{name}" for name in ("pretrained", "encoders", "supernet")}
-    unused |= {f"compatlib.methods.{name}" for name in ("cmp_nas", "architecture_search")}
+    unused |= {f"compatlib.methods.{name}" for name in ("cmp_nas", "architecture_search", "path_scores")}
     own = {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}
     assert own - unused <= held
 
