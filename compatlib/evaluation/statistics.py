@@ -20,6 +20,7 @@ __all__ = [
     "Measured",
     "Paired",
     "Verdict",
+    "against_chance",
     "by_seed",
     "holm",
     "interval",
@@ -248,7 +249,7 @@ def verdict(kind: str, *measurements, margin: float | None = None, chance_level=
     if kind == "chain":
         links = [paired(above, below) for below, above in pairwise(measurements)]
     elif kind == "at_chance":
-        links = [_against_chance(measurements[0], chance_level)]
+        links = [against_chance(measurements[0], chance_level)]
     elif kind == "above":
         links = [paired(measurements[0], margin)]
     else:
@@ -270,7 +271,16 @@ def _require_arguments(kind: str, measurements: tuple, margin, chance_level) -> 
             raise ValueError(f"{name} is {value!r}; a claim of kind {kind!r} {'needs one' if needed else 'has none'}")
 
 
-def _against_chance(measurement, chance_level) -> Paired:
+def against_chance(measurement, chance_level) -> Paired:
+    """The measurement less a random ranking's score, with the 95 % interval of the mean, as `verdict` judges it.
+
+    Args:
+        measurement: as in `paired`.
+        chance_level: as in `verdict`: without class scores it is fixed while classes are resampled.
+
+    Raises:
+        ValueError: as `paired`.
+    """
     measurement = as_measured(measurement, "the measurement")
     if checks.is_number(chance_level):
         chance_level = dict.fromkeys(measurement.values, chance_level)

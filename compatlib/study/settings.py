@@ -291,14 +291,16 @@ def _is_folder(dataset: Any) -> bool:
 
 
 def load_profile(name: str) -> dict[str, Any]:
-    """A profile's values, its own name included.
+    """A profile's values, its own name included; those that it does not name are of the profile that it is `like`.
 
     Raises:
         ValueError: no such profile; the valid ones are named.
     """
     if name not in profiles():
         raise ValueError(f"unknown profile {name!r}; choose one of {', '.join(profiles())}")
-    return {"profile": name, **yaml.safe_load((PROFILES_FOLDER / f"{name}.yml").read_text(encoding="utf-8"))}
+    values = yaml.safe_load((PROFILES_FOLDER / f"{name}.yml").read_text(encoding="utf-8"))
+    base = load_profile(values.pop("like")) if "like" in values else {}
+    return base | values | {"profile": name}
 
 
 def read_seeds(value: Any) -> tuple[int, ...]:

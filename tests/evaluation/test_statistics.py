@@ -14,6 +14,7 @@ from compatlib.evaluation.statistics import (
     REPRODUCED,
     ClassScores,
     Measured,
+    against_chance,
     by_seed,
     holm,
     paired,
@@ -277,6 +278,7 @@ def test_level_of_chance_is_fixed_unless_it_is_known_by_class():
     by_class = verdict("at_chance", a, chance_level=of_classes(*[[1, 3, 2, 2]] * 3), margin=0.1).links[0]
     assert by_class.mean == number.mean
     assert by_class.se_classes < number.se_classes
+    assert against_chance(a, 0.5) == number
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 30])

@@ -65,18 +65,28 @@ def test_every_profile_gives_settings_and_a_recipe(name):
 
 
 def test_the_profiles_are_there_and_the_studys_has_three_seeds():
-    assert profiles() == ("heads", "laptop", "large", "paper", "smoke", "study", "study_signed")
+    assert profiles() == ("heads", "laptop", "large", "omniglot", "paper", "smoke", "study", "study_signed")
     assert len(settings({"profile": "study"}).seeds) >= 3
     assert settings({"profile": "study"}).dataset == "cifar100"
 
 
-def test_the_signed_study_is_the_study_with_another_head():
-    study, signed = ({**load_profile(name)} for name in ("study", "study_signed"))
-    for values in (study, signed):
-        del values["knobs"], values["profile"]
-    assert {values.pop("network")["head"] for values in (study, signed)} == {"relu_pool", "linear_bn"}
-    del study["small_network"], signed["small_network"]
-    assert signed == study | {"published_seeds": []}
+@pytest.mark.parametrize(
+    ("name", "base", "own"),
+    [
+        ("study_signed", "study", {"published_seeds", "network", "small_network", "knobs"}),
+        ("omniglot", "laptop", {"seeds", "sweep_seeds", "published_seeds", "knobs"}),
+    ],
+)
+def test_a_profile_like_another_has_its_values_but_for_its_own(name, base, own):
+    found, expected = load_profile(name), load_profile(base)
+    assert {key for key in found | expected if found.get(key) != expected.get(key)} == {"profile", *own}
+    assert "like" not in found
+
+
+def test_the_signed_study_has_the_studys_networks_and_another_head():
+    study, signed = (settings({"profile": name}).network.model_dump() for name in ("study", "study_signed"))
+    assert (study.pop("head"), signed.pop("head")) == ("relu_pool", "linear_bn")
+    assert study == signed
 
 
 @pytest.mark.parametrize("empty", ["", None, [], ()])
@@ -151,7 +161,7 @@ def test_an_unknown_parameter_is_refused_even_if_it_is_empty():
 
 def test_an_unknown_profile_is_refused_with_the_valid_ones():
     for name in ("huge", "../smoke", 3):
-        with pytest.raises(ValueError, match=r"unknown profile .*heads, laptop, large, paper, smoke, study"):
+        with pytest.raises(ValueError, match=r"unknown profile .*heads, laptop, large, omniglot, paper, smoke, study"):
             settings({"profile": name})
 
 

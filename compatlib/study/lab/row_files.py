@@ -3,6 +3,7 @@
 import io
 import json
 from contextlib import ExitStack
+from functools import lru_cache
 from pathlib import Path
 
 import pandas as pd
@@ -17,7 +18,7 @@ PAPER_VALUES = REPOSITORY / "data" / "paper_values.csv"
 
 
 def read(chapter: str, folder: Path | None = None) -> Rows:
-    """The published rows of a chapter; no row where none was published yet.
+    """The published rows of a chapter; no row where none was published yet. Files that stay are read once a process.
 
     Raises:
         ValueError: a damaged file, other columns than `COLUMNS`, or rows that the sidecar does not describe.
@@ -25,6 +26,22 @@ def read(chapter: str, folder: Path | None = None) -> Rows:
     path = (folder or PUBLISHED) / f"{chapter}.csv"
     if not path.exists():
         return Rows(table([]), {})
+    found = _read(path, tuple(map(_state, (path, path.with_suffix(".json"), path.with_suffix(".classes.npz")))))
+    return Rows(found.frame.copy(), dict(found.sidecar), found.by_class)
+
+
+def _state(path: Path) -> tuple[int, int, int] | None:
+    """What changes when a file is written again; None where there is none."""
+    try:
+        about = path.stat()
+    except FileNotFoundError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+@lru_cache(maxsize=16)
+def _read(path: Path, state: tuple) -> Rows:
+    """The files in the `state` that they are in."""
     try:
         text = path.read_text(encoding="utf-8")
         frame = pd.read_csv(io.StringIO(text), dtype=str, keep_default_na=False)

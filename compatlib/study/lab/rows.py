@@ -207,14 +207,18 @@ class Rows:
         """Every seed's description, each of its cases, and the places of the case's rows."""
         columns = {name: self.frame[name].to_numpy() for name in CELL}
         columns["x"] = np.array([_as_written(x) for x in columns["x"]], dtype=object)
+        # Numbers in place of values: comparing these is most of the work.
+        coded = {name: pd.factorize(values) for name, values in columns.items()}
+        numbers = {name: {value: at for at, value in enumerate(values)} for name, (_, values) in coded.items()}
         group = np.array(groups(self.frame))
         for name, about in self.sidecar.items():
             places = np.flatnonzero(group == name)
-            own = {column: values[places] for column, values in columns.items()}
+            own = {column: codes[places] for column, (codes, _) in coded.items()}
             for case in about["cases"]:
-                fits = np.isin(own["metric"].astype(str), case["metrics"])
+                fits = np.isin(own["metric"], [numbers["metric"].get(metric, -1) for metric in case["metrics"]])
                 for column, value in case["cells"].items():
-                    fits &= own[column] == (_as_written(value) if column == "x" else value)
+                    written = _as_written(value) if column == "x" else value
+                    fits &= own[column] == numbers[column].get(written, -1)
                 yield about, case, places[fits]
 
     def by_seed(self, **wanted: Any) -> pd.Series:

@@ -115,10 +115,9 @@ def current(chapter: "Chapter", published: Rows, profile: str, dataset: str) -> 
     if not seeds:
         return {}
     run = chapter.prepared(settings({"profile": profile, "dataset": dataset, "seeds": seeds}, chapter.knobs))
-    found = {}
-    for seed in seeds:
-        found |= {identity(case): made_from(run, case) for case in chapter.cases(run, seed)}
-    return found
+    # What a case is made from is the same for every seed.
+    cases = {identity(case): case for seed in seeds for case in chapter.cases(run, seed)}
+    return {name: made_from(run, case) for name, case in cases.items()}
 
 
 def published(chapter: "Chapter", profile: str, dataset: str) -> Rows:

@@ -32,7 +32,13 @@ MEASUREMENTS = {
 }
 PICKED_BY = tuple(name for name in COLUMNS if name not in (*GROUP, "chapter", "value"))
 # Where a claim is tested: profile and data set of published rows, in the order in which they are shown.
-REGIMES = {"heads": "cifar100_lite", "study": "cifar100", "study_signed": "cifar100", "large": "cifar100"}
+REGIMES = {
+    "heads": "cifar100_lite",
+    "study": "cifar100",
+    "study_signed": "cifar100",
+    "large": "cifar100",
+    "omniglot": "omniglot_lite",
+}
 Cell = dict[str, str | float]
 
 
@@ -233,14 +239,14 @@ def by_regime(judged: Iterable[Judged], *chapters: str) -> pd.DataFrame:
     lines = {each.claim.id: {"claim": each.claim.statement, "paper": _whose(each.claim)} for each in own}
     for name, line in lines.items():
         found = {each.profile: each for each in own if each.claim.id == name}
-        line |= {regime: _in_short(found.get(regime)) for regime in there}
+        line |= {regime: in_short(found.get(regime)) for regime in there}
         outcomes = {each.verdict.outcome for each in found.values() if each.verdict}
         claim = next(iter(found.values())).claim
         line["where they differ"] = _conditions(claim, pooled) if len(outcomes) > 1 else ""
     return pd.DataFrame(lines.values())
 
 
-def _in_short(judged: Judged | None) -> str:
+def in_short(judged: Judged | None) -> str:
     """Such as "reproduced: +1.2 [+0.8, +1.6], n = 5"."""
     if judged is None or judged.verdict is None:
         return "not measured"

@@ -3,11 +3,9 @@
 import sys
 
 from compatlib.files import replacing
-from compatlib.study.chapters.problem.figures import cross_tests
-from compatlib.study.chapters.problem.plan import CHAPTER
+from compatlib.study.chapters.problem.figures import meetings
 from compatlib.study.lab.artifacts import REPOSITORY
-from compatlib.study.lab.sidecars import published
-from compatlib.study.publishing import claims
+from compatlib.study.publishing import claims, sources
 
 PICTURE = REPOSITORY / "book" / "images" / "problem.png"
 README = REPOSITORY / "README.md"
@@ -41,7 +39,7 @@ def main() -> int:
         temporary.write_text(updated(text), encoding="utf-8")
     PICTURE.parent.mkdir(exist_ok=True)
     # Without the version of matplotlib in it, the file changes only with the picture.
-    cross_tests(published(CHAPTER, "study", "cifar100")).savefig(PICTURE, dpi=110, metadata={"Software": None})
+    meetings(sources.published("problem")).savefig(PICTURE, dpi=110, metadata={"Software": None})
     return 0
 
 

@@ -411,6 +411,12 @@ def test_the_weights_of_heads_are_the_best_that_were_tried():
         assert judged[method].iloc[-1] - judged[method].iloc[-2] < 0.005
 
 
+def test_the_weights_of_omniglot_are_the_best_that_were_tried():
+    judged = tuning.judged(sidecars.published(tuning.CHAPTER, "omniglot", "omniglot_lite"))
+    weights = dict(settings({"profile": "omniglot"}, Knobs).knobs.weights)
+    assert {method: judged[method].idxmax() for method in tuning.ORDER} == weights
+
+
 def test_heads_are_compared_on_more_axes_and_their_headline_on_all_seeds():
     """Every method where a seed is swept; with either head, without the offset, and of other old classes."""
     run = settings({"profile": "heads"}, Knobs)

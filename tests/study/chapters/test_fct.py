@@ -327,11 +327,11 @@ def test_the_best_value_is_the_best_mean_of_both_transformations_and_distances(t
         assert judged[knob, value] == pytest.approx(sum(scores) / 4)
 
 
-@pytest.mark.parametrize("profile", ["laptop", "study", "large"])
+@pytest.mark.parametrize("profile", ["laptop", "study", "large", "heads"])
 def test_one_value_is_changed_and_it_is_one_that_a_run_takes(profile):
     run = validation(settings({"profile": profile}, tuning.Knobs))
     found = {(case.columns["x_name"], case.columns["x"]): case for case in tuning.cases(run, run.seeds[0])}
-    assert set(found) == {(knob, value) for knob, values in tuning.VALUES.items() for value in values}
+    assert set(found) == {(knob, value) for knob in tuning.VALUES for value in tuning.values_of(run, knob)}
     for (knob, value), case in found.items():
         assert case.changes == {f"knobs.{knob}": value}
         own = case.run(run)
@@ -358,6 +358,20 @@ def test_the_studys_recipe_is_the_best_that_was_tried():
         best = judged[knob].idxmax()
         assert value_of(run, f"knobs.{knob}") == best
         assert (best in (values[0], values[-1])) == (knob.startswith("side") or knob == "temperature")
+
+
+def test_the_recipe_of_heads_is_the_best_that_was_tried_but_for_epochs_that_cost_twice_as_much():
+    judged = tuning.judged(sidecars.published(tuning.CHAPTER, "heads", "cifar100_lite"))
+    run, start = (settings({"profile": "heads"}, knobs) for knobs in (Knobs, tuning.Knobs))
+    for knob in tuning.VALUES:
+        tried, chosen = judged[knob], value_of(run, f"knobs.{knob}")
+        assert tuple(tried.index) == tuning.values_of(run, knob)
+        assert value_of(start, f"knobs.{knob}") in tried
+        if knob == "side.epochs":
+            assert tried.max() - tried[chosen] < 0.002
+        else:
+            assert chosen == tried.idxmax()
+            assert chosen not in (tried.index[0], tried.index[-1])
 
 
 # Trials.

@@ -7,6 +7,7 @@ from compatlib.evaluation.statistics import paired
 from compatlib.study.chapters.grid import conditions
 from compatlib.study.chapters.grid.figures import effects_by_condition
 from compatlib.study.chapters.grid.recipe import CHAPTER, CHOICES, cases, switchable_table, upgrade_table
+from compatlib.study.chapters.grid.tables import room_table
 from compatlib.study.chapters.sfsc.plan import FULL_GALLERY, MEAN
 from compatlib.study.lab import sidecars
 from compatlib.study.lab.make import with_ancestors
@@ -126,12 +127,13 @@ def test_explanations_are_asked_of_every_width(conditioned):
 
 
 def conditions_rows(metric: str = "map") -> Rows:
-    """Of every cell of the grid, drawn scores of three seeds."""
+    """Of every cell of the grid, drawn scores and training accuracies of three seeds."""
     run, generator, records = settings({"profile": "study"}, conditions.CHAPTER.knobs), np.random.default_rng(0), []
     for each in conditions.cases(run, 0):
-        if each.columns.get("query_model") == MEAN:
+        explained = ["training_accuracy", "row_space_energy"] if training_accuracy in each.ask else []
+        for asked in [metric] if each.columns.get("query_model") == MEAN else explained:
             for seed in range(3):
-                values = {"metric": metric, "subset": "all", "seed": seed, "value": generator.random()}
+                values = {"metric": asked, "subset": "all", "seed": seed, "value": generator.random()}
                 records.append(
                     {"profile": "study", "dataset": "cifar100", "chapter": "conditions", **each.columns} | values
                 )
@@ -167,6 +169,9 @@ def test_conditions_are_drawn_as_differences_of_two_methods():
     (line,) = drawn(fit).values()
     xs = [float(number) for number in conditions.IMAGES_A_CLASS]
     assert line.get_ydata() == pytest.approx(expected("axis=fit", xs, lambda variant, x: mean("BCT-S", variant, x)))
+    fits = rows.of(metric="training_accuracy", method="BCT-S", variant="axis=fit", query_model="0.25")
+    assert line.get_xdata() == pytest.approx(100 * fits.groupby("x")["value"].mean().loc[xs].to_numpy())
+    assert [each.get_text() for each in fit.texts] == ["60", "150", "500"]
     plain, projected = (mean(method, "axis=conflicts") for method in conditions.CONFLICTING)
     (points,) = (each.lines[0] for each in conflicts.containers)
     assert points.get_ydata()[0] == pytest.approx(projected - plain)
@@ -188,3 +193,19 @@ def test_the_conditions_intervals_are_students_over_the_seeds():
     one, other = (rows.by_seed(method=method, **place) for method in (conditions.UNCERTAIN, "BCT-S"))
     link = paired(one, other)
     assert ends[-1][:, 1] == pytest.approx([100 * link.low, 100 * link.high])
+
+
+def test_the_room_of_a_width_stands_beside_the_effect():
+    rows = conditions_rows()
+    found = room_table(rows)
+    assert len(found) == 8
+    line = found[(found["head"] == "signed head") & (found["size of the embedding"] == "64")].iloc[0]
+    place = {"variant": "axis=room;head=linear_bn", "x": 64.0}
+    share = rows.by_seed(**place, method="BCT-S", query_model="0.25", metric="row_space_energy")
+    assert line["plain, width 0.25: in the rows' span (%)"].startswith(f"{100 * share.mean():.1f}")
+    means = {"query_model": MEAN, "gallery_model": FULL_GALLERY, "metric": "map"}
+    effect = rows.by_seed(**place, **means, method=conditions.UNCERTAIN) - rows.by_seed(
+        **place, **means, method="BCT-S"
+    )
+    assert line["evidential − plain, full gallery, mAP (points)"].startswith(f"{100 * effect.mean():+.1f}")
+    assert line["n"] == 3

@@ -291,7 +291,10 @@ def test_the_signed_study_tunes_and_measures_plain_training_and_the_methods_halv
     run = settings({"profile": "study_signed"}, tuning.Knobs)
     tuned = {(case.columns["method"], case.columns["variant"]) for case in tuning.cases(run, 0)}
     assert {method for method, _ in tuned} == {BCT_S, "BCT-S + uncertainty"}
-    assert {tuning.evidential_values(variant)[1] for _, variant in tuned if variant} == {5e-4, *tuning.DIVERGENCES}
+    assert {tuning.evidential_values(variant)[1] for _, variant in tuned if variant} == {5e-4, *run.knobs.divergences}
+    assert {case.columns["x"] for case in tuning.cases(run, 0)} == {0.2, 0.4, 0.8}
+    trainings = {(case.columns["method"], case.run(run).knobs) for case in tuning.cases(run, 0)}
+    assert len(trainings) == 3 + 2 * (3 + 3)
     found = wanted(settings({"profile": "study_signed"}, Knobs), 1)
     assert found == [
         (CLOSED, BCT_S),
@@ -308,7 +311,8 @@ def test_what_was_chosen_has_no_part_in_the_tuning(profile):
     """Else choosing would make its rows an earlier version's."""
     run, chapter = (settings({"profile": profile}, knobs) for knobs in (tuning.Knobs, Knobs))
     assert run.knobs.widths == chapter.knobs.widths
-    assert run.knobs == tuning.Knobs(widths=run.knobs.widths, methods=run.knobs.methods)
+    tried = ("widths", "methods", "rates", "logit_scales", "divergences")
+    assert run.knobs == tuning.Knobs(**{name: getattr(run.knobs, name) for name in tried})
     for case in tuning.cases(run, 0):
         values = [case.columns[name] for name in ("method", "variant", "x", "split")]
         assert tuning.is_chosen(case.run(run), *values)
@@ -332,11 +336,12 @@ def test_the_studys_values_are_the_lowest_rates_that_lie_within_half_a_point_of_
     assert run.knobs.logit_scale in scales[1:-1]
 
 
+@pytest.mark.parametrize("profile", ["heads", "omniglot"])
 @pytest.mark.parametrize(("split", "methods"), [(CLOSED, tuning.TUNED), (OPEN_SET, tuning.OPEN_SETS_OWN)])
-def test_the_values_of_heads_are_chosen_by_the_same_rule_on_either_split(split, methods):
+def test_the_values_of_heads_are_chosen_by_the_same_rule_on_either_split(profile, split, methods):
     """The evidential loss's divergence was tried at one rate alone, that of the base models."""
-    judged = tuning.judged(sidecars.published(tuning.CHAPTER, "heads", "cifar100_lite"), split)
-    run = settings({"profile": "heads"}, Knobs)
+    run = settings({"profile": profile}, Knobs)
+    judged = tuning.judged(sidecars.published(tuning.CHAPTER, profile, run.dataset), split)
     for method in methods:
         variant, _ = judged[method].idxmax()
         rates = judged[method, variant]

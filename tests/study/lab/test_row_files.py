@@ -32,6 +32,24 @@ def test_what_is_published_is_read_again_to_six_decimals(tmp_path):
     assert again.sidecar == measured.sidecar
 
 
+def test_files_that_stay_are_read_once_and_others_again(tmp_path, monkeypatch):
+    parsed = []
+    original = pd.read_csv
+    monkeypatch.setattr(
+        row_files.pd, "read_csv", lambda *given, **options: parsed.append(1) or original(*given, **options)
+    )
+    publish("problem", rows_of(record(0.5)), tmp_path)
+    first = read("problem", tmp_path)
+    first.frame.loc[0, "value"] = 0.1
+    first.sidecar.clear()
+    again = read("problem", tmp_path)
+    assert len(parsed) == 1
+    assert again.frame["value"].tolist() == [0.5]
+    assert again.sidecar
+    publish("problem", rows_of(record(0.7)), tmp_path)
+    assert read("problem", tmp_path).frame["value"].tolist() == [0.7]
+
+
 @pytest.mark.parametrize("text", ["NA", "None", "nan", "1.50", 'with "quotes", commas\nand lines', "λ = ½", " x "])
 def test_texts_are_read_again_as_they_are(tmp_path, text):
     publish("problem", rows_of(record(0.5, variant=text)), tmp_path)

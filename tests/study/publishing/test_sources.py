@@ -64,6 +64,27 @@ def test_different_claims_are_counted_by_outcome(two):
     assert sources.verdicts("sfsc", []).data == NOT_YET
 
 
+def test_a_claim_of_too_few_seeds_counts_as_undecided_beside_others(two):
+    study, _ = two
+    frame = study.rows.frame
+    partly = Source("study", Rows(frame[(frame["method"] != "d") | (frame["seed"] == 0)], study.rows.sidecar))
+    (line,) = sources.verdicts("sfsc", [partly]).data.splitlines()
+    assert line.endswith("2 of them different; 1 reproduced, 1 of fewer than 3 seeds, which decide none")
+
+
+def test_claims_differ_where_sources_that_decide_have_other_verdicts(two):
+    study, single = two
+    other = source("other", 3)
+    below = other.rows.frame["method"] == "b"
+    other.rows.frame.loc[below, "value"] += 0.2
+    assert sources.differing("sfsc", [study, single]).data == sources.SAME_VERDICTS
+    lines = sources.differing("sfsc", [study, single, other]).data.splitlines()
+    assert lines[0] == "- **a is above b**"
+    assert lines[1].startswith(f"  - study: {REPRODUCED}: +10.1 [")
+    assert lines[2].startswith(f"  - other: {NOT_REPRODUCED}: -9.9 [")
+    assert len(lines) == 3
+
+
 def test_every_claim_is_shown_where_more_than_one_seed_is(two):
     found = sources.verdicts_by_claim("sfsc", two)
     assert list(found["measured on"]) == ["cifar100 (study)"] * 4

@@ -30,10 +30,12 @@ from compatlib.study.settings import MethodKnobs, Settings, methods, tables
 # B6 comes with B1, which is always measured. "offset": B1, the chain and the open set without the common offset;
 # "head": B1 with the other head; "draws": the headline with other classes as the old ones.
 TABLES = ("B1", "B2", "B3", "B4", "B5", "offset", "head", "draws")
-# Where the page names none. The sweeps of `study` stand on `laptop`, the other axes on `heads`.
+# Where the page names none. The sweeps of `study` stand on `laptop`, the other axes on `heads`; the open set has a
+# control in `omniglot`.
 TABLES_OF = {
     "study": ("B1", "B3"),
     "large": ("B1", "offset"),
+    "omniglot": ("B1", "B5", "offset"),
     "laptop": ("B1", "B2", "B3", "B4", "B5", "offset"),
     "smoke": ("B1", "B2", "B3", "B4", "B5", "offset"),
 }

@@ -7,8 +7,9 @@ from torch import nn
 from compatlib.evaluation.statistics import Measured
 from compatlib.methods.fct import fastfill_loss
 from compatlib.study.chapters.fct import trials
+from compatlib.study.chapters.fct.plan import BALANCE, BALANCES
 from compatlib.study.chapters.fct.tables import DISTANCE_LINES, MAIN, PARAGON, by_distance
-from compatlib.study.lab.figures.cells import RANK_1_AND_MAP
+from compatlib.study.lab.figures.cells import RANK_1_AND_MAP, Picks
 from compatlib.study.lab.figures.columns import Column, difference, level, levels, mean
 from compatlib.study.lab.figures.tables import Line, by, crossed, table
 from compatlib.study.lab.measures.backfilling import SHARE
@@ -25,12 +26,16 @@ ANSWERS = {
 
 
 def curves_of(measured: Rows) -> list[tuple[str, str, str]]:
-    """The curves that were measured: (method, order, with or without side-information)."""
+    """The curves that were measured: (method, order, with or without side-information).
+
+    What the loss's balance changes are areas alone, in no order by name.
+    """
     if "mixed" not in set(measured.frame["gallery_model"]):
         return []
     found = measured.of(gallery_model="mixed", metric="auc cmc@1", subset="all")
+    named = found[found["variant"].str.contains(" order, ")]
     curves = {
-        (method, *variant.split(" order, ")) for method, variant in zip(found["method"], found["variant"], strict=True)
+        (method, *variant.split(" order, ")) for method, variant in zip(named["method"], named["variant"], strict=True)
     }
     return sorted(curves, key=lambda curve: (curve[2] == "with side-information", curve[0], ORDERS.index(curve[1])))
 
@@ -76,6 +81,32 @@ def start_table(measured: Rows) -> pd.DataFrame:
         columns[f"{words} (%)"] = level(**start)
         columns[f"{words}: start − new / new (points)"] = difference(start, new)
     return table(measured, crossed(lines, DISTANCE_LINES), columns, subset="all")
+
+
+def balances() -> dict[str, tuple[Picks, Picks]]:
+    """By the balance of FastFill's loss, what picks the areas of its gallery in its own order and in a random one."""
+    place = {"split": MAIN["split"], "subset": "all", "gallery_model": "mixed", "method": "FastFill", "x_name": BALANCE}
+    found = {}
+    for weight, coordinates in BALANCES:
+        own, random = (
+            {**place, "x": weight, "variant": f"balance={coordinates} over coordinates;order={order}"}
+            for order in ("uncertainty", "random")
+        )
+        found[f"× {weight:g}, {coordinates} of squares"] = own, random
+    return found
+
+
+def balance_table(measured: Rows) -> pd.DataFrame:
+    """FastFill by the balance of its loss: areas in a random order, and what its own order gains, under cosine."""
+    found = []
+    for words, (own, random) in balances().items():
+        columns = {}
+        for metric, title in RANK_1_AND_MAP.items():
+            area = {"metric": f"auc {metric}"}
+            columns[f"{title}, random order (%)"] = level(**random, **area)
+            columns[f"{title}: its own − random (points)"] = difference({**own, **area}, {**random, **area})
+        found.append(table(measured, [({"cross-entropy": words}, {})], columns, distance="cosine"))
+    return pd.concat(found, ignore_index=True)
 
 
 def order_table(tried: Rows) -> pd.DataFrame:

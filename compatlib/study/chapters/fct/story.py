@@ -7,7 +7,7 @@ import pandas as pd
 from IPython.display import Markdown
 
 from compatlib.study.chapters.fct.backfilling import curve_cell
-from compatlib.study.chapters.fct.plan import BALANCE, BALANCES, CHANGES, DRAWS, RIVAL, SIZE, WITH, WITHOUT
+from compatlib.study.chapters.fct.plan import CHANGES, DRAWS, RIVAL, SIZE, WITH, WITHOUT
 from compatlib.study.chapters.fct.tables import BCT, LINKS, MAIN, NEW_ON_H, OLD, PARAGON, TRANSFORMED, TRANSFORMED_WITH
 from compatlib.study.lab.figures import papers
 from compatlib.study.lab.figures import sources as by_sources
@@ -117,18 +117,6 @@ def order_table(sources: Iterable[Source], metric: str = "map", side: str = "wit
     columns = [difference(*link) for link in links.values()]
     place = {"split": PLACE["split"], "subset": "all", "distance": PLACE["distance"], "metric": AREAS[metric]}
     return by_sources.by_source(each("areas", {words: {} for words in links}), columns, sources, **place)
-
-
-def balance_table(sources: Iterable[Source], metric: str = "map") -> pd.DataFrame:
-    """FastFill by the balance of its loss: its order − a random one of the same gallery, in points of the areas."""
-    lines, columns = [], []
-    for weight, coordinates in BALANCES:
-        words = f"{coordinates} over coordinates"
-        own, random = ({"variant": f"balance={words};order={order}"} for order in ("uncertainty", "random"))
-        lines.append(({"cross-entropy ×": f"{weight:g}", "squares": words}, {"method": "FastFill", "x": weight}))
-        columns.append(difference(own, random))
-    place = {"split": PLACE["split"], "subset": "all", "gallery_model": "mixed", "x_name": BALANCE}
-    return by_sources.by_source(lines, columns, sources, **place, distance="cosine", metric=AREAS[metric])
 
 
 def findings(sources: Sequence[Source]) -> Markdown:

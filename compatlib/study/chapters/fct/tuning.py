@@ -29,6 +29,14 @@ VALUES = {
     "side.learning_rate": (0.1, 0.2, 0.4),
     "side.epochs": (6, 12, 24),
 }
+# Where heads are trained besides, on where the best stood at an end.
+OF_HEADS = {
+    "hidden_dim": (64,),
+    "views": (1,),
+    "temperature": (0.02, 0.05),
+    "side.learning_rate": (0.8,),
+    "side.epochs": (48,),
+}
 
 
 class Knobs(TransformationKnobs):
@@ -40,13 +48,18 @@ class Knobs(TransformationKnobs):
 def cases(run: Settings, seed: int) -> Iterator[Case]:
     """Every value of every knob."""
     side, new = own_side(run), of_role("new")
-    for knob, values in VALUES.items():
-        for value in values:
+    for knob in VALUES:
+        for value in values_of(run, knob):
             place = {"variant": "validation", "x_name": knob, "x": float(value)}
             without = pair_cases(WITHOUT, {("new", "h(old)"): (new, H(Transformation()))}, **place)
             pairs = {("new", "h(old)"): (new, H(Transformation(side))), ("side", "side"): (Of(side), Of(side))}
             for each in (without, pair_cases(WITH, pairs, **place)):
                 yield from under(each, {f"knobs.{knob}": value})
+
+
+def values_of(run: Settings, knob: str) -> tuple[float, ...]:
+    """What is tried of a knob, ascending."""
+    return tuple(sorted((*VALUES[knob], *(OF_HEADS.get(knob, ()) if run.encoders else ()))))
 
 
 def judged(tuned: Rows) -> pd.Series:

@@ -60,7 +60,7 @@ def _place(run: Settings, methods: tuple[str, ...], changes: Mapping[str, Any], 
     """Scores of the methods' widths, and what may explain them, in one place of the grid."""
     for method in methods:
         spaces = widths_of(run, method, CLOSED)
-        found = [*score_cases(run, method, CLOSED, **columns)]
+        found = [*score_cases(run, method, CLOSED, whole=(), **columns)]
         for width, space in spaces.items():
             names = {"split": CLOSED, "method": method, "query_model": f"{width:g}", **columns}
             found.append(case(space, space, row_space_energy, training_accuracy, **names))

@@ -1,6 +1,6 @@
 """Under which conditions SFSC's halves help: one panel for every axis of the grid `conditions`."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,13 +74,17 @@ def effects_by_condition(measured: Rows, metric: str = "map", gallery: str = FUL
     asked = {**pair(MEAN, gallery), "subset": "all", "metric": metric}
     figure, axes = style.panels(4, (14.5, 4.4), sharey=True)
     for axis, (words, lines) in zip(axes[0, :3], _lines().items(), strict=True):
-        places: set[float] = set()
+        links: dict[float, Paired] = {}
         for number, line in enumerate(lines):
-            places |= set(_draw(axis, measured, line, number, asked))
-        if places:
-            logarithmic(axis, sorted(places))
+            found = _links(measured, line, asked)
+            links |= found
+            if found and words != IMAGES:
+                _with_intervals(axis, list(found), list(found.values()), number, line.words)
         axis.set(xlabel=words, title="evidential loss")
-        if len(lines) > 1 and places:
+        if links and words == IMAGES:
+            _draw_fit(axis, measured, links)
+        elif links:
+            logarithmic(axis, sorted(links))
             axis.legend(frameon=False)
     _draw_conflicts(axes[0, 3], measured, metric)
     axes[0, 0].set_ylabel(f"{METRICS[metric]}, {GALLERIES[gallery]} (points)")
@@ -89,18 +93,27 @@ def effects_by_condition(measured: Rows, metric: str = "map", gallery: str = FUL
     return style.finished(figure)
 
 
-def _draw(axis: Axes, measured: Rows, line: Line, number: int, asked: Picks) -> list[float]:
-    """One line of differences by x; returns the places, none where a side of the difference was not measured."""
-    links = []
+def _links(measured: Rows, line: Line, asked: Picks) -> dict[float, Paired]:
+    """A line's differences by x; none where a side of the difference was not measured."""
+    found = {}
     try:
-        places = sorted(measured.of(**asked, **line.first)["x"].unique())
-        for x in places:
+        for x in sorted(measured.of(**asked, **line.first)["x"].unique()):
             second = {**line.second, "x": x} if line.is_paired else line.second
-            links.append(compared(measured, {**asked, **line.first, "x": x}, {**asked, **second}))
+            found[x] = compared(measured, {**asked, **line.first, "x": x}, {**asked, **second})
     except NoRowError:
-        return []
-    _with_intervals(axis, places, links, number, line.words)
-    return places
+        return {}
+    return found
+
+
+def _draw_fit(axis: Axes, measured: Rows, links: Mapping[float, Paired]) -> None:
+    """Differences by how well the narrowest width of plain training fits its images; their number stands beside."""
+    place = {"variant": "axis=fit", "x_name": IMAGES, "method": BCT_S, "metric": "training_accuracy"}
+    narrowest = min(measured.of(**place)["query_model"], key=float)
+    fits = [100 * measured.of(**place, query_model=narrowest, x=x)["value"].mean() for x in links]
+    _with_intervals(axis, fits, list(links.values()), 0, None)
+    for fit, (images, link) in zip(fits, links.items(), strict=True):
+        axis.annotate(f"{images:g}", (fit, 100 * link.mean), xytext=(6, 8), textcoords="offset points")
+    axis.set_xlabel(f"training accuracy of width {narrowest} (%),\nby {IMAGES}")
 
 
 def _draw_conflicts(axis: Axes, measured: Rows, metric: str) -> None:

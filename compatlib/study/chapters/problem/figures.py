@@ -1,19 +1,22 @@
 """Figures of the chapter *the problem*, from its rows."""
 
 import textwrap
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 
 from compatlib.data.images import ImageSet
 from compatlib.evaluation.search import search
+from compatlib.evaluation.statistics import Paired
 from compatlib.study.chapters.problem.plan import ROLES
-from compatlib.study.chapters.problem.tables import APART, CASES, short
+from compatlib.study.chapters.problem.story import PLACE
+from compatlib.study.chapters.problem.tables import CASES
 from compatlib.study.lab.figures import style
-from compatlib.study.lab.figures.cells import METRICS, pair
-from compatlib.study.lab.figures.marks import draw_image, heat_maps
+from compatlib.study.lab.figures.cells import CHANCE, METRICS, Picks, measured_or_none, pair
+from compatlib.study.lab.figures.marks import dots, draw_image, heat_maps
+from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.rows import Rows
 
 NAMES = {
@@ -24,51 +27,52 @@ NAMES = {
     "twin": "twin\n(another seed)",
     "new": "new",
 }
+HEIGHT = 0.55 * len(CASES) + 1.9  # of the pictures with a line a case, in inches
 
 
-def cross_tests(measured: Rows, metric: str = "cmc@1") -> Figure:
-    """Bars for self-tests and cross-tests of every case, a point for each seed, and the chance level as a line."""
-    figure, grid = style.panels(3, (9.2, 6.2), rows=2, sharey=True)
-    axes = list(grid.flat)
-    chance = 100 * measured.by_seed(method="chance", subset="all", metric=metric).mean()
-    for axis, (case, query, gallery) in zip(axes, CASES, strict=False):
-        tests = ((gallery, gallery), (query, query), (query, gallery))
-        for place, test in enumerate(tests):
-            _bar(axis, place, measured, test, metric)
-        axis.axhline(chance, color=style.COLOURS[-1], linestyle=":", linewidth=1.4, label="chance")
-        axis.set_xticks(range(3), [f"{short(q)}\n/ {short(g)}" for q, g in tests], fontsize=10)
-        axis.set_title(case, fontsize=11)
-        axis.margins(y=0.16)  # room for the numbers above the bars
-        axis.grid(axis="x", visible=False)
-    for axis in grid[:, 0]:
-        axis.set_ylabel(f"{METRICS[metric]} (%)")
-    axes[-1].set_axis_off()
-    axes[-1].legend(handles=_legend(), loc="center", title="query model / gallery model", frameon=False)
-    return style.finished(figure)
+def meetings(sources: Sequence[Source], metric: str = "cmc@1") -> Figure:
+    """Each model alone and the two together, by case, a panel a source; a dotted line at a random ranking's score."""
+    tests: dict[str, Callable[[str, str], Picks]] = {
+        "gallery's model alone": lambda query, gallery: pair(gallery, gallery),
+        "query's model alone": lambda query, gallery: pair(query, query),
+        "the two together": pair,
+    }
+    panels: dict[str, dict[str, dict[str, Paired | None]]] = {}
+    for source in sources:
+        panels[source.words] = {
+            words: {
+                case: measured_or_none(source.rows, {**PLACE, "metric": metric, **test(*models)})
+                for case, *models in CASES
+            }
+            for words, test in tests.items()
+        }
+    figure = dots(panels, f"{METRICS[metric]} (%)", height=HEIGHT)
+    for axis, source in zip(figure.axes, sources, strict=True):
+        level = 100 * source.rows.by_seed(**CHANCE, subset="all", metric=metric).mean()
+        axis.axvline(level, color=style.COLOURS[-1], linestyle=":", linewidth=1.4)
+    return figure
 
 
-def _bar(axis: Axes, place: int, measured: Rows, test: tuple[str, str], metric: str) -> None:
-    """One test: its mean as a bar with the number above, and every seed as a point."""
-    values = 100 * measured.by_seed(**pair(*test, **APART), subset="all", metric=metric)
-    look = style.look(int(test[0] != test[1]))
-    spread = np.linspace(-0.15, 0.15, len(values)) if len(values) > 1 else np.zeros(1)
-    axis.bar(place, values.mean(), color=look["color"], alpha=0.45, width=0.7)
-    axis.scatter(place + spread, values, **look, s=24, zorder=3)
-    above = {"xytext": (0, 6), "textcoords": "offset points", "ha": "center", "fontsize": 11}
-    axis.annotate(f"{values.mean():.1f}", (place, values.max()), **above)
-
-
-def _legend() -> list[Line2D]:
-    marked = [
-        Line2D([], [], **style.look(kind), linestyle="", label=label)
-        for kind, label in enumerate(("self-test, one seed", "cross-test, one seed"))
-    ]
-    return [*marked, Line2D([], [], color=style.COLOURS[-1], linestyle=":", label="chance")]
+def apart(sources: Sequence[Source]) -> Figure:
+    """How far from a random ranking two models are together, by case and score, a panel a source."""
+    panels: dict[str, dict[str, dict[str, Paired | None]]] = {}
+    for source in sources:
+        panels[source.words] = {}
+        for metric, title in METRICS.items():
+            chance = {**PLACE, **CHANCE, "metric": metric}
+            panels[source.words][title] = {
+                case: measured_or_none(source.rows, {**PLACE, "metric": metric, **pair(*models)}, chance)
+                for case, *models in CASES
+            }
+    figure = dots(panels, "together − random (points)", height=HEIGHT, sharex=True)
+    for axis in figure.axes:
+        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
+    return figure
 
 
 def heat_map(measured: Rows, metric: str = "cmc@1") -> Figure:
     """Every model's queries against every model's gallery, mean over seeds, in percent."""
-    wanted = measured.of(**APART, subset="all", metric=metric)
+    wanted = measured.of(**PLACE, metric=metric)
     matrix = 100 * wanted.pivot_table(index="query_model", columns="gallery_model", values="value")
     matrix = matrix.loc[list(ROLES), list(ROLES)].rename(index=NAMES, columns=NAMES)
     words = ("gallery embedded by", "query embedded by", f"{METRICS[metric]} (%)")

@@ -4,8 +4,8 @@ import numpy as np
 import pandas as pd
 
 from compatlib.evaluation.retrieval import evaluate
-from compatlib.study.lab.figures import papers, texts
-from compatlib.study.lab.figures.cells import pair
+from compatlib.study.lab.figures import texts
+from compatlib.study.lab.figures.cells import CHANCE, pair
 from compatlib.study.lab.figures.columns import Column, difference, level, levels
 from compatlib.study.lab.figures.tables import BY_SUBSET, crossed, each, stacked, table
 from compatlib.study.lab.rows import Rows
@@ -20,10 +20,6 @@ CASES = (
 )
 SHORT = {"old_samples": "half", "old_shared": "shared"}
 APART = {"method": "independent"}
-# The setting that this chapter's old and new models copy.
-BESIDE = papers.Comparison(
-    papers.cells_of((papers.OLD, papers.APART, papers.PARAGON)), (papers.FCT_2023, papers.BT2), papers.CIFAR
-)
 
 
 def short(role: str) -> str:
@@ -37,14 +33,16 @@ def named(query: str, gallery: str) -> str:
 
 
 def result_table(measured: Rows) -> pd.DataFrame:
-    """Self-tests and cross-tests of every case, and chance; in percent."""
+    """Self-tests and cross-tests of every case, and chance; and how many queries the most popular item answers."""
     lines = []
     for case, query, gallery in CASES:
         for test in ((gallery, gallery), (query, query), (query, gallery)):
             words = {"query / gallery": named(*test), "test": "self" if test[0] == test[1] else "cross"}
             lines.append(({"case": case, **words}, pair(*test, **APART)))
     chance = {"case": "a random ranking", "query / gallery": "", "test": "chance"}
-    return table(measured, [*lines, (chance, {"method": "chance"})], levels("{} (%)"), subset="all")
+    popular = level(metric="top_share").where(lambda picks: picks["method"] != CHANCE["method"])
+    columns = levels("{} (%)") | {"queries that one item answers (%)": popular}
+    return table(measured, [*lines, (chance, CHANCE)], columns, subset="all")
 
 
 def criterion_table(measured: Rows, metric: str = "cmc@1") -> pd.DataFrame:
@@ -75,23 +73,6 @@ def subset_table(measured: Rows, *, query: str = "new", gallery: str = "old") ->
     lines = crossed(BY_SUBSET, each("query / gallery", {named(*test): pair(*test) for test in tests}))
     flips = level(metric="negative_flips").where(lambda picks: picks["query_model"] != picks["gallery_model"])
     return table(measured, lines, levels("{} (%)") | {"negative flips (%)": flips}, **APART)
-
-
-def backfilling_cost(measured: Rows, dim: int, role: str = "new") -> pd.DataFrame:
-    """What re-embedding a gallery costs at the measured speed: hours on this machine, and bytes of the embeddings.
-
-    Reading and decoding the images, which usually costs more than a network as small as this, is not counted.
-    """
-    speed = measured.by_seed(**pair(role, role), metric="images_per_second").mean()
-    return pd.DataFrame(
-        {
-            "images": words,
-            "embedding again": texts.duration(count / speed),
-            "float32 (GB)": f"{4 * dim * count / 1e9:,.1f}",
-            "float16 (GB)": f"{2 * dim * count / 1e9:,.1f}",
-        }
-        for count, words in ((10**6, "a million"), (10**9, "a billion"))
-    )
 
 
 def worked_example() -> pd.DataFrame:

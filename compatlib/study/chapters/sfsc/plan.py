@@ -35,7 +35,7 @@ from compatlib.study.settings import MethodKnobs, Settings, methods, tables
 # S1 is measured for every seed (of heads its headline alone), the others for the sweeps' seeds; S3 to S5 are drawn from
 # what these measure.
 TABLES = ("S1", "S2", "open")
-TABLES_OF = {"large": ("S1",)}  # where the page names none
+TABLES_OF = {"large": ("S1",), "omniglot": ("S1", "open")}  # where the page names none
 # Other readings of the projection: against the full model's gradient alone, or every tensor by itself.
 READINGS = ("SFSC, against the full model", "CE + projection, tensor by tensor", "SFSC, tensor by tensor")
 OF_TABLE = {
@@ -100,12 +100,14 @@ def widths_of(run: Settings, method: str, split: str) -> dict[float, Of]:
     return {**narrow, FULL: Of(Base(SPLITS[split]))}
 
 
-def score_cases(run: Settings, method: str, split: str, **columns: object) -> Iterator[Case]:
-    """Tables S1 and S2: self-tests, cross-tests, and their means over widths; of some the whole matrix."""
+def score_cases(
+    run: Settings, method: str, split: str, *, whole: tuple[str, ...] = WHOLE_MATRIX, **columns: object
+) -> Iterator[Case]:
+    """Tables S1 and S2: self-tests, cross-tests, and their means over widths; of the `whole` ones the whole matrix."""
     spaces = widths_of(run, method, split)
     place = {"split": split, "method": method, "distance": run.knobs.distance, **columns}
     for query, gallery in itertools.product(spaces, spaces):
-        if method in WHOLE_MATRIX or gallery in (query, FULL):
+        if method in whole or gallery in (query, FULL):
             names = {"query_model": f"{query:g}", "gallery_model": f"{gallery:g}"}
             yield case(spaces[query], spaces[gallery], scores, popularity, **names, **place)
     # The full model on itself is a self-test; whether it meets others is asked of the narrower ones.

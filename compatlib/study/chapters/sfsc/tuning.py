@@ -10,9 +10,10 @@ open-set's test classes, training images were seen where the split is not tuned 
 """
 
 from collections.abc import Iterator
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import pandas as pd
+from pydantic import Field
 
 from compatlib.study.chapters.sfsc import plan
 from compatlib.study.chapters.sfsc.plan import FULL_GALLERY, MEAN, OWN_GALLERIES, score_cases, values_of
@@ -33,9 +34,16 @@ DIVERGENCE = ";divergence="  # what a variant with another weight than the publi
 
 
 class Knobs(plan.Knobs):
-    """What is not tuned, such as the widths; a profile's own for this tuning, not those that were chosen by it."""
+    """What is tried, and what is not tuned, such as the widths; a profile's own, not those that were chosen by it.
+
+    rates: learning rates, ascending. logit_scales, divergences: of the evidential loss; divergences besides the
+    published one.
+    """
 
     chapter: ClassVar[str] = "sfsc_tuning"
+    rates: tuple[Annotated[float, Field(gt=0)], ...] = Field(RATES, min_length=1)
+    logit_scales: tuple[Annotated[float, Field(gt=0)], ...] = Field(LOGIT_SCALES, min_length=1)
+    divergences: tuple[Annotated[float, Field(ge=0)], ...] = DIVERGENCES
 
 
 def cases(run: Settings, seed: int) -> Iterator[Case]:
@@ -43,11 +51,11 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
     is_signed = run.network.head == "linear_bn"
     for split, tuned in ((CLOSED, TUNED), (OPEN_SET, OPEN_SETS_OWN if run.encoders else ())):
         wanted = [each for each in tuned if each in methods(run)]
-        for method, scale in [(each, scale) for each in wanted for scale in scales(each)]:
+        for method, scale in [(each, scale) for each in wanted for scale in scales(run, each)]:
             variant, own = ("", {}) if scale is None else (f"{scale:g}", {"logit_scale": scale})
-            for rate in (*(LOWER_RATES if split == OPEN_SET else ()), *RATES):
+            for rate in (*(LOWER_RATES if split == OPEN_SET else ()), *run.knobs.rates):
                 yield from candidate(run, method, rate, own, variant, split)
-            for weight in DIVERGENCES if is_signed and scale is not None else ():
+            for weight in run.knobs.divergences if is_signed and scale is not None else ():
                 values, words = own | {"kl_weight": weight}, f"{variant}{DIVERGENCE}{weight:g}"
                 yield from candidate(run, method, run.training.learning_rate, values, words, split)
 
@@ -61,9 +69,9 @@ def candidate(
     yield from under(score_cases(run, method, split, **place), own | changes)
 
 
-def scales(method: str) -> tuple[float | None, ...]:
+def scales(run: Settings, method: str) -> tuple[float | None, ...]:
     """The logit scales that are tried; None where the loss has none."""
-    return LOGIT_SCALES if SWITCHABLE.get(method, ("",))[0] == "evidential" else (None,)
+    return run.knobs.logit_scales if SWITCHABLE.get(method, ("",))[0] == "evidential" else (None,)
 
 
 def judged(tuned: Rows, split: str = CLOSED) -> pd.Series:

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from compatlib.evaluation.statistics import Measured, Paired, paired
+from compatlib.evaluation.statistics import Measured, Paired, against_chance, paired
 from compatlib.study.lab.rows import NoRowError, Rows
 
 METRICS = {"cmc@1": "rank 1", "cmc@5": "rank 5", "map": "mAP"}
 RANK_1_AND_MAP = {metric: METRICS[metric] for metric in ("cmc@1", "map")}
 SUBSETS = {"all": "all classes", "known": "classes old knew", "unknown": "classes new to old"}
+CHANCE = {"method": "chance", "query_model": "", "gallery_model": ""}  # what picks a random ranking's score
 Picks = Mapping[str, Any]  # columns of rows, and the values that pick a cell; None: any value
 
 
@@ -37,7 +38,7 @@ def measurements(rows: Rows, *cells: Picks) -> list[Measured] | None:
     return rows.together(*wanted)
 
 
-def measured_or_none(rows: Rows, first: Picks, second: Picks) -> Paired | None:
+def measured_or_none(rows: Rows, first: Picks, second: Picks | None = None) -> Paired | None:
     """As `compared`; None where no row has one of them."""
     try:
         return compared(rows, first, second)
@@ -49,6 +50,7 @@ def compared(rows: Rows, first: Picks, second: Picks | None = None) -> Paired:
     """First − second over the seeds that both have, or the first itself, with its 95 % interval; for figures.
 
     A difference's interval covers the choice of test classes too where scores by class are kept, a level's seeds alone.
+    A random ranking's score (`CHANCE`) does not hang on that choice.
 
     Raises:
         ValueError: as `measurements`, and where a value is undefined.
@@ -57,4 +59,6 @@ def compared(rows: Rows, first: Picks, second: Picks | None = None) -> Paired:
     found = measurements(rows, *cells)
     if found is None:
         raise ValueError(f"a value of {cells} is undefined, so that no figure can show it")
-    return paired(found[0].values, 0) if second is None else paired(*found)
+    if second is None:
+        return paired(found[0].values, 0)
+    return (against_chance if CHANCE.items() <= second.items() else paired)(*found)

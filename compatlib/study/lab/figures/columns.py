@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from compatlib.study.lab.figures.cells import METRICS, Picks, measurements
-from compatlib.study.lab.figures.texts import in_percent, mean_as, points
+from compatlib.study.lab.figures.cells import CHANCE, METRICS, Picks, measurements
+from compatlib.study.lab.figures.texts import in_percent, mean_as, points, points_from_chance
 from compatlib.study.lab.rows import Rows
 
 UNDEFINED = "undefined"
@@ -48,8 +48,13 @@ def difference(first: Picks, second: Picks) -> Column:
     return Column((first, second), points).where(lambda picks: {**picks, **first} != {**picks, **second})
 
 
-def mean(form: str, factor: float = 1.0, **cell: Any) -> Column:
-    """The mean over seeds times a factor, in a format such as "{:.2f}"."""
+def from_chance(**cell: Any) -> Column:
+    """A cell less a random ranking's score, in points."""
+    return Column((cell, {**cell, **CHANCE}), points_from_chance)
+
+
+def mean(form: str | Callable[[float], str], factor: float = 1.0, **cell: Any) -> Column:
+    """The mean over seeds times a factor, in a format such as "{:.2f}" or as a function writes it."""
     return Column((cell,), mean_as(form, factor))
 
 

@@ -143,14 +143,19 @@ def findings(wanted: Iterable[Finding], sources: Sequence[Source], **where: Any)
     return Markdown("\n".join(lines) or NOT_YET)
 
 
+def settings_of(source: Source) -> Mapping[str, Any]:
+    """What its rows were measured with, as their sidecar tells it."""
+    return next(iter(source.rows.sidecar.values()))["settings"]
+
+
 def own_head(source: Source) -> str:
     """How the networks of its rows end, where no variant says otherwise."""
-    return next(iter(source.rows.sidecar.values()))["settings"]["network"]["head"]
+    return settings_of(source)["network"]["head"]
 
 
 def description(source: Source) -> str:
     """Data, what is trained, head, size of the full model, epochs and seeds, all from the source's rows."""
-    settings = next(iter(source.rows.sidecar.values()))["settings"]
+    settings = settings_of(source)
     encoders, network = settings.get("encoders"), settings["network"]
     trained = f"heads on {encoders['new']}, which nothing trains" if encoders else "networks from scratch"
     words = [f"data set `{settings['dataset']}`", trained, HEADS[network["head"]]]

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from compatlib.evaluation.compatibility import update_gain
-from compatlib.evaluation.statistics import FEWEST_SEEDS, Measured, Paired, paired
+from compatlib.evaluation.statistics import FEWEST_SEEDS, Measured, Paired, against_chance, paired
 
 # The fewest seeds whose bootstrap interval is shown: of three, its ends are the lowest and the highest seed.
 FEWEST_DRAWN = 5
@@ -25,6 +25,11 @@ def in_percent(values: Values) -> str:
 def points(first: Values, second: Values) -> str:
     """Mean of first − second over seeds and half of its 95 % interval, in points with its sign, as in "+4.1 ± 0.3"."""
     return _with_half_width(paired(first, second), "{:+.1f}")
+
+
+def points_from_chance(values: Values, chance: Values) -> str:
+    """As `points`, of a measurement and a random ranking's score."""
+    return _with_half_width(against_chance(values, chance), "{:+.1f}")
 
 
 def effect(first: Values, second: Values) -> str:

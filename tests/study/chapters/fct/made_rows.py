@@ -4,7 +4,18 @@ import itertools
 
 import pandas as pd
 
-from compatlib.study.chapters.fct.plan import ANEW, CHANGES, CURVES, IN_HALVES, NAMES, SIZE, WITH, WITHOUT
+from compatlib.study.chapters.fct.plan import (
+    ANEW,
+    BALANCE,
+    BALANCES,
+    CHANGES,
+    CURVES,
+    IN_HALVES,
+    NAMES,
+    SIZE,
+    WITH,
+    WITHOUT,
+)
 from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.rows import Rows
@@ -48,3 +59,14 @@ def fct() -> Rows:
     found.append(cost | {"metric": indexed, "variant": ("exact", "IVF-PQ"), "distance": "cosine"})
     anew = CLASSES | BOTH | SCORES | NEW_ON_H | {"method": WITH, "variant": ANEW}
     return Rows(pd.concat([made(*found).frame, made(anew, seeds=(1,)).frame]), {})
+
+
+def balanced() -> Rows:
+    """Areas of the backfilling curves by the balance of FastFill's loss."""
+    place = {**CLASSES, **pair("new", "mixed", method="FastFill"), "x_name": BALANCE, "subset": "all"}
+    place |= {"distance": "cosine", "metric": ("auc map", "auc cmc@1")}
+    cells = []
+    for weight, coordinates in BALANCES:
+        words = f"balance={coordinates} over coordinates"
+        cells.append({**place, "x": weight, "variant": (f"{words};order=uncertainty", f"{words};order=random")})
+    return made(*cells)

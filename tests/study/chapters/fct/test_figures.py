@@ -8,7 +8,7 @@ from compatlib.study.chapters.fct import figures
 from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.rows import Rows
-from tests.study.chapters.fct.made_rows import SHARES, fct
+from tests.study.chapters.fct.made_rows import SHARES, balanced, fct
 from tests.study.lab.figures import made
 
 MAIN = {"split": "class-incremental", "variant": "", "x_name": "", "subset": "all"}
@@ -49,6 +49,19 @@ def test_curves_have_a_panel_without_and_with_side_information(rows):
         assert lines["new / new: all backfilled"].get_ydata()[0] == pytest.approx(new)
         markers = [line.get_marker() for label, line in lines.items() if label.startswith("h of")]
         assert len(set(markers)) == len(markers) == 4
+
+
+def test_an_order_is_set_against_a_random_one_of_the_same_balance():
+    rows = balanced()
+    figure = figures.balance(rows)
+    assert [axis.get_title() for axis in figure.axes] == ["rank 1", "mAP"]
+    words = [text.get_text() for text in figure.axes[0].get_yticklabels()]
+    assert words[:2] == ["× 0, mean of squares", "× 0.01, mean of squares"]
+    own, random = ({"variant": f"balance=mean over coordinates;order={order}"} for order in ("uncertainty", "random"))
+    for axis, metric in zip(figure.axes, ("auc cmc@1", "auc map"), strict=True):
+        marks = [mark.get_offsets()[0, 0] for mark in axis.collections[1::2]]
+        sides = [made.values(rows, **side, x=0.01, metric=metric) for side in (own, random)]
+        assert marks[1] == pytest.approx(100 * (sides[0] - sides[1]).mean())
 
 
 def test_pictures_begin_with_the_most_doubted():

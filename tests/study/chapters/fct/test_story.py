@@ -4,12 +4,13 @@ import pandas as pd
 import pytest
 
 from compatlib.study.chapters.fct import story
-from compatlib.study.chapters.fct.plan import BALANCE, BALANCES, CHANGES, RIVAL, SIZE, WITH, WITHOUT
+from compatlib.study.chapters.fct.backfilling import curves_of
+from compatlib.study.chapters.fct.plan import CHANGES, RIVAL, SIZE, WITH, WITHOUT
 from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.figures.texts import effect
 from compatlib.study.lab.rows import Rows
-from tests.study.chapters.fct.made_rows import NEW_ON_H, SIDES, fct
+from tests.study.chapters.fct.made_rows import NEW_ON_H, SIDES, balanced, fct
 from tests.study.lab.figures import made
 
 PLAIN = {"split": "class-incremental", "variant": "", "x_name": "", "subset": "all", "distance": "euclidean"}
@@ -29,13 +30,11 @@ def both() -> list[Source]:
     for draw in ("draw=1", "draw=2"):
         own = {**CLASSES, **scores, "distance": "euclidean", "variant": draw}
         cells += [own | OLD, own | NEW_ON_H | {"method": WITH}]
-    for weight, coordinates in BALANCES:
-        words = f"balance={coordinates} over coordinates"
-        place = {**CLASSES, **pair("new", "mixed", method="FastFill"), "x_name": BALANCE, "x": weight, "subset": "all"}
-        variants = (f"{words};order=uncertainty", f"{words};order=random")
-        cells.append({**place, "distance": "cosine", "variant": variants, "metric": ("auc map", "auc cmc@1")})
     rows = fct()
-    return [Source("heads", Rows(pd.concat([rows.frame, made.made(*cells).frame]), {})), Source("study", rows)]
+    return [
+        Source("heads", Rows(pd.concat([rows.frame, made.made(*cells).frame, balanced().frame]), {})),
+        Source("study", rows),
+    ]
 
 
 def test_the_order_stands_beside_the_releases(both):
@@ -128,16 +127,6 @@ def test_orders_are_told_apart_from_transformations(both, metric, area):
     assert list(found) == [made.gained(both[1].rows, *link, **place) for link in links]
 
 
-def test_the_balance_is_read_at_equal_galleries(both):
-    found = story.balance_table(both)
-    assert list(found["cross-entropy ×"]) == ["0", "0.01", "0.1", "1", "1"]
-    assert "study (3 seeds)" not in found
-    place = {**CLASSES, **pair("new", "mixed", method="FastFill"), "x_name": BALANCE, "x": 1.0, "subset": "all"}
-    sides = ({"variant": f"balance=sum over coordinates;order={order}"} for order in ("uncertainty", "random"))
-    expected = made.gained(both[0].rows, *sides, **place, distance="cosine", metric="auc map")
-    assert found["heads (3 seeds)"].iloc[-1] == expected
-
-
 def test_findings_are_the_rows_numbers(both):
     lines = story.findings(both).data.splitlines()
     assert sum(line.startswith("- **") for line in lines) == 6
@@ -153,3 +142,8 @@ def test_findings_are_the_rows_numbers(both):
     assert lines[rival + 2].startswith("- **")
     without = [replace(both[1], rows=Rows(both[1].rows.frame.query("gallery_model != 'mixed'"), {}))]
     assert "FastFill" not in story.findings(without).data
+
+
+def test_areas_by_the_losss_balance_are_no_curves_of_an_order(both):
+    heads, study = (curves_of(each.rows) for each in both)
+    assert heads == study != []

@@ -12,7 +12,7 @@ from compatlib.study.lab.figures.papers import beside
 from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.rows import Rows
 from compatlib.study.settings import settings
-from tests.study.chapters.fct.made_rows import NEW_ON_H, SIDES, fct
+from tests.study.chapters.fct.made_rows import NEW_ON_H, SIDES, balanced, fct
 from tests.study.lab.figures import made
 
 MAIN = {"split": "class-incremental", "variant": "", "x_name": ""}
@@ -152,6 +152,20 @@ def test_areas_and_starts_are_ordered_by_transformation_and_order(source, reques
     assert line["mAP: start − new / new (points)"] == made.gained(
         rows, start, {**MAIN, **NEW, "distance": "euclidean"}, **where
     )
+
+
+def test_the_balance_is_read_at_equal_galleries():
+    rows = balanced()
+    lines = backfilling.balance_table(rows).set_index("cross-entropy")
+    assert list(lines.index)[2:] == ["× 0.1, mean of squares", "× 1, mean of squares", "× 1, sum of squares"]
+    for words, weight, coordinates in (("× 0.1, mean of squares", 0.1, "mean"), ("× 1, sum of squares", 1.0, "sum")):
+        own, random = (
+            {"variant": f"balance={coordinates} over coordinates;order={order}", "x": weight}
+            for order in ("uncertainty", "random")
+        )
+        line = lines.loc[words]
+        assert line["rank 1, random order (%)"] == made.level(rows, **random, metric="auc cmc@1")
+        assert line["mAP: its own − random (points)"] == made.gained(rows, own, random, metric="auc map")
 
 
 def test_the_trials_orders_are_paired_with_the_random_one_of_their_recipe():

@@ -1,4 +1,3 @@
-import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
@@ -6,36 +5,21 @@ import torch
 from compatlib.data.images import ImageSet
 from compatlib.study.chapters.problem import figures
 from compatlib.study.chapters.problem.plan import ROLES
-from compatlib.study.chapters.problem.tables import CASES
 from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.rows import Rows
+from tests.study.chapters.problem.made_rows import problem
 from tests.study.lab.figures import made
-
-WHERE = {"subset": "all", "metric": "cmc@1"}
 
 
 @pytest.fixture(scope="module")
 def rows() -> Rows:
-    tests = {"query_model": ROLES, "gallery_model": ROLES, "method": "independent"}
-    return made.made({**tests, **WHERE}, {"method": "chance", **WHERE})
-
-
-def test_bars_are_means_with_every_seed_and_the_chance_level(rows):
-    figure = figures.cross_tests(rows)
-    assert len(figure.axes) == len(CASES) + 1  # the last one holds the legend
-    chance = 100 * made.values(rows, method="chance").mean()
-    for axis, (_, query, gallery) in zip(figure.axes, CASES, strict=False):
-        found = [made.values(rows, **pair(*test)) for test in ((gallery,) * 2, (query,) * 2, (query, gallery))]
-        assert [bar.get_height() for bar in axis.patches] == pytest.approx([100 * each.mean() for each in found])
-        for points, own in zip(axis.collections, found, strict=True):
-            assert points.get_offsets()[:, 1].tolist() == pytest.approx((100 * own).tolist())
-        assert axis.lines[0].get_ydata() == pytest.approx([chance] * 2)
-    assert not plt.get_fignums()
+    return problem()
 
 
 def test_the_heat_map_has_queries_down_and_galleries_across(rows):
     axis = figures.heat_map(rows).axes[0]
-    expected = [f"{100 * made.values(rows, **pair(q, g)).mean():.1f}" for q in ROLES for g in ROLES]
+    where = {"subset": "all", "metric": "cmc@1"}
+    expected = [f"{100 * made.values(rows, **pair(q, g), **where).mean():.1f}" for q in ROLES for g in ROLES]
     assert [text.get_text() for text in axis.texts] == expected
     assert axis.get_yticklabels()[0].get_text() == axis.get_xticklabels()[0].get_text() == figures.NAMES["old"]
 

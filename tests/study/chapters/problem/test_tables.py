@@ -2,25 +2,15 @@ import numpy as np
 import pytest
 
 from compatlib.study.chapters.problem import tables
-from compatlib.study.chapters.problem.plan import ROLES
 from compatlib.study.lab.figures.cells import METRICS, pair
 from compatlib.study.lab.rows import Rows
+from tests.study.chapters.problem.made_rows import problem
 from tests.study.lab.figures import made
-
-TESTS = {"query_model": ROLES, "gallery_model": ROLES, "method": "independent"}
 
 
 @pytest.fixture(scope="module")
 def rows() -> Rows:
-    speed = {**pair("new", "new"), "metric": "images_per_second"}
-    found = made.made(
-        {**TESTS, **made.SCORES},
-        {**TESTS, "subset": made.SUBSETS, "metric": "negative_flips"},
-        {"method": "chance", **made.SCORES},
-        speed,
-    )
-    found.frame.loc[found.frame["metric"] == "images_per_second", "value"] = 500.0
-    return found
+    return problem()
 
 
 def test_every_case_has_both_self_tests_and_the_cross_test(rows):
@@ -33,6 +23,9 @@ def test_every_case_has_both_self_tests_and_the_cross_test(rows):
             assert (line["case"], line["query / gallery"]) == (case, tables.named(*test))
             for metric, title in METRICS.items():
                 assert line[f"{title} (%)"] == made.level(rows, **pair(*test), subset="all", metric=metric)
+            popular = made.level(rows, **pair(*test), subset="all", metric="top_share")
+            assert line["queries that one item answers (%)"] == popular
+    assert lines["queries that one item answers (%)"].iloc[-1] == ""
     assert lines["mAP (%)"].iloc[-1] == made.level(rows, method="chance", subset="all", metric="map")
 
 
@@ -62,12 +55,6 @@ def test_flips_stand_beside_the_cross_test_alone(rows):
         assert line["negative flips (%)"] == made.level(rows, **where, metric="negative_flips")
         assert line["rank 1 (%)"] == made.level(rows, **where, metric="cmc@1")
         assert lines.loc[(words, "old / old"), "negative flips (%)"] == ""
-
-
-def test_backfilling_costs_time_at_the_measured_speed_and_bytes_by_size(rows):
-    lines = tables.backfilling_cost(rows, dim=128)
-    assert list(lines["embedding again"]) == ["33.3 minutes", "23.1 days"]
-    assert list(lines["float32 (GB)"]) == ["0.5", "512.0"]
 
 
 def test_the_worked_example_has_its_frozen_numbers():

@@ -95,8 +95,10 @@ def test_conflicts_over_all_tensors_and_tensor_by_tensor(by_hand):
 
 def tuned_rows() -> Rows:
     """Of the tuning, as its cases stand in rows."""
+    run = settings({"profile": "study"}, tuning.Knobs)
+    scales = {method: tuning.scales(run, method) for method in tuning.TUNED}
     cells = [
-        {"method": method, "variant": tuple("" if scale is None else f"{scale:g}" for scale in tuning.scales(method))}
+        {"method": method, "variant": tuple("" if scale is None else f"{scale:g}" for scale in scales[method])}
         for method in tuning.TUNED
     ]
     means = pair(MEAN, (OWN_GALLERIES, FULL_GALLERY), metric="cmc@1")

@@ -10,7 +10,7 @@ from compatlib.evaluation.statistics import ClassScores
 from compatlib.study.lab import class_scores
 from compatlib.study.lab.figures import cells, tables
 from compatlib.study.lab.figures.cells import METRICS, pair
-from compatlib.study.lab.figures.columns import Column, difference, differences, level, levels, mean
+from compatlib.study.lab.figures.columns import Column, difference, differences, from_chance, level, levels, mean
 from compatlib.study.lab.rows import CLASS_CELL, Rows
 from tests.study.lab.figures import made
 
@@ -158,6 +158,28 @@ def test_differences_take_in_the_scores_by_class(rows):
     assert float(entry.split("±\u00a0")[1]) > float(seeds_alone.split("±\u00a0")[1])
     assert cells.compared(known, first, second).sources == ("seeds", "classes")
     assert level(**first).entry(known, {}) == level(**first).entry(rows, {})
+
+
+def test_a_random_ranking_is_fixed_while_classes_are_resampled(rows):
+    """Its score has no class scores, and the interval covers the choice of test classes nonetheless."""
+    where = {"subset": "all", "metric": "map"}
+    chance = made.made({"method": "chance", **where}).frame.assign(value=0.25)
+    own = rows.of(**CROSS, **where, method="a")
+    by_class = {
+        f"study/cifar100/{row['seed']}": {
+            class_scores.cell_name(row, CLASS_CELL): ClassScores(10 * row["value"] * np.array([0.5, 1.5]), [10, 10])
+        }
+        for row in own.to_dict("records")
+    }
+    both = Rows(pd.concat([own, chance]), {}, by_class)
+    cell = {**CROSS, **where, "method": "a"}
+    link = cells.compared(both, cell, {**cell, **cells.CHANCE})
+    assert link.sources == ("seeds", "classes")
+    half = 100 * (link.high - link.mean)
+    expected = 100 * (own["value"].mean() - 0.25)
+    assert from_chance(**cell).entry(both, {}) == (f"{expected:+.1f}\u00a0±\u00a0{half:.1f}", 3)
+    assert cells.measured_or_none(both, {**cell, "method": "b"}) is None
+    assert cells.measured_or_none(both, cell) == cells.compared(both, cell)
 
 
 def test_names_are_present_in_their_order(rows):
