@@ -2,6 +2,8 @@
 
 from compatlib.study.chapters.bct import plan as bct
 from compatlib.study.chapters.bct import tuning as bct_tuning
+from compatlib.study.chapters.cmp_nas import plan as cmp_nas
+from compatlib.study.chapters.cmp_nas import tuning as cmp_nas_tuning
 from compatlib.study.chapters.fct import plan as fct
 from compatlib.study.chapters.fct import trials as fct_trials
 from compatlib.study.chapters.fct import tuning as fct_tuning
@@ -24,6 +26,8 @@ CHAPTERS: dict[str, Chapter] = {
         sfsc,
         sfsc_tuning,
         sfsc_trials,
+        cmp_nas,
+        cmp_nas_tuning,
         recipe,
         conditions,
     )

@@ -31,7 +31,7 @@ def _without_test_images(run: Settings) -> Iterator[None]:
         assert split == "train", "the tuning reads test images"
         return load(dataset, split, **options)
 
-    for kept in (images.images, images._open_set):
+    for kept in (images.images, images._open_set, images._search_images):
         kept.cache_clear()
     with pytest.MonkeyPatch.context() as poison:
         poison.setattr(sources, "load", no_test_split)

@@ -11,25 +11,38 @@ from compatlib.study.lab.measures.cost import (
     transformation_speed,
 )
 from compatlib.study.lab.measures.gradients import gradients, gradients_by_epoch, gradients_by_tensor
+from compatlib.study.lab.measures.paths import (
+    agreement,
+    agreement_alone,
+    cost_saved,
+    history,
+    mean_history,
+    whole_cost,
+)
 from compatlib.study.lab.measures.scores import chance, flips, mean_scores, popularity, rank_1, scores, threshold
 from compatlib.study.lab.measures.vectors import collapse, likeness
 from compatlib.study.lab.measures.widths import row_space_energy, training_accuracy
 
 __all__ = [
+    "agreement",
+    "agreement_alone",
     "answers",
     "chance",
     "collapse",
     "correlation",
+    "cost_saved",
     "curve",
     "curve_area",
     "flips",
     "gradients",
     "gradients_by_epoch",
     "gradients_by_tensor",
+    "history",
     "image_speed",
     "index",
     "kept_bytes",
     "likeness",
+    "mean_history",
     "mean_scores",
     "old_classifier",
     "popularity",
@@ -41,4 +54,5 @@ __all__ = [
     "training_accuracy",
     "training_seconds",
     "transformation_speed",
+    "whole_cost",
 ]
