@@ -80,6 +80,11 @@ def judged(tuned: Rows) -> pd.Series:
     return found.reindex([method for method in ORDER if method in found], level="method")
 
 
+def weight_of(run: Settings, objective: str) -> float:
+    """With which weight the chapter's run takes an objective of level 1."""
+    return plan.query(run, objective).chosen_weight
+
+
 def prepared(run: Settings) -> Settings:
     """On identities kept for it; whole networks for a third of their epochs, few paths."""
     own = validation(run, shortened=1 if run.encoders else 3)

@@ -173,7 +173,12 @@ def shown(function: Callable[..., pd.DataFrame], sources: Iterable[Source], **op
         except NoRowError:
             found = f"<p>{NOT_MEASURED}</p>"
         parts.append(f"<p><strong>{escape(source.words)}</strong></p>{found}")
-    return HTML("\n".join(parts))
+    return HTML("\n".join(parts) or f"<p><em>{NOT_YET.strip('*')}</em></p>")
+
+
+def side_by_side(function: Callable[[Sequence[Source]], Figure], sources: Sequence[Source]) -> None:
+    """Display one picture of all sources, a panel each; in words where there is none."""
+    display(function(sources) if sources else Markdown(NOT_YET))
 
 
 def drawn(function: Callable[..., Figure], sources: Iterable[Source], **options: Any) -> None:

@@ -16,8 +16,8 @@ Line = tuple[Mapping[str, str], Picks]  # the words that stand before the line's
 
 
 def show(frame: pd.DataFrame) -> HTML:
-    """A table as a page shows it: without the numbers of its lines."""
-    return HTML(frame.to_html(index=False))
+    """A table as a page shows it: without the numbers of its lines; in words where it has none."""
+    return HTML(frame.to_html(index=False) if len(frame) else "<p><em>Not measured.</em></p>")
 
 
 def each(title: str, picks: Mapping[str, Picks]) -> list[Line]:
