@@ -119,7 +119,7 @@ def _points(
 def _finish(axis: Axes, measured: Rows, metric: str, label: str) -> None:
     paragon = 100 * measured.by_seed(**{**PLACE, **OF_PARAGON, "metric": metric}).mean()
     axis.axhline(paragon, color=style.COLOURS[-1], linestyle=":", linewidth=1.4, label="M(g, g), the paragon")
-    axis.set(xlabel=label, ylabel=f"{METRICS[metric]} (%)")
+    axis.set(xlabel=label, ylabel=f"{METRICS[metric]} (%)", xscale="log")
 
 
 def rankings(measured: Rows) -> Figure:

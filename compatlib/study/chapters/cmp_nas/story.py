@@ -25,7 +25,7 @@ from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.figures.columns import Column, difference, level
 from compatlib.study.lab.figures.sources import Finding, Source, against
 from compatlib.study.lab.figures.tables import Line, by, crossed, each
-from compatlib.study.lab.figures.texts import mean_as
+from compatlib.study.lab.figures.texts import duration, mean_as
 from compatlib.study.lab.images import SEARCHED
 from compatlib.study.lab.measures.paths import LOSSES, WITHIN
 from compatlib.study.lab.rows import NoRowError
@@ -36,6 +36,9 @@ PLACE = {**OPEN, "subset": "all"}
 # CMP-NAS's headlines, by the loss that each is within: as the abstract has them, of DeepFashion2 and IJB-C.
 HEADLINES = dict(zip(LOSSES, (80.0, 23.0), strict=True))
 RANDOM = "random search"
+# Of one core of a shared server, measured before the first run: epochs of 30,000 images, a path judged by 2,000 and
+# 3,000 images, a network embedded and tested on 24,000 images, itself and the gallery model's.
+SECONDS = {"gallery": 78, "small": 22, "super-network": 33, "path": 32, "judged": 1.1, "test": 33}
 
 
 def objective_table(sources: Iterable[Source], metric: str = "map") -> pd.DataFrame:
@@ -101,23 +104,29 @@ def findings(sources: Sequence[Source]) -> Markdown:
     return by_sources.findings(wanted, sources)
 
 
-def costs(*profiles: str) -> pd.DataFrame:
-    """What level 2 costs by profile: the networks and evaluations of a seed."""
-    lines = []
-    for profile in profiles:
-        run = settings({"profile": profile}, Knobs)
-        evolution, searches = run.knobs.evolution, searched_networks(run)
-        lines.append(
-            {
-                "profile": profile,
-                "super-networks × epochs": f"2 × {run.knobs.supernet.epochs}",
-                "searches × paths": f"{len(searches)} × {evolution.population * evolution.generations}",
-                "random paths": run.knobs.paths,
-                "trained from scratch × epochs": f"{len(searches) + len(hand_made(run))} × {run.knobs.query.epochs}",
-                "and once": f"{len(trained_alone(run))} random paths",
-            }
-        )
-    return pd.DataFrame(lines)
+def costs(profile: str = "study") -> pd.DataFrame:
+    """What a profile's rows of level 2 cost before they are measured: how many of what, and hours of one core."""
+    run = settings({"profile": profile}, Knobs)
+    seeds, knobs, searches = len(run.seeds), run.knobs, searched_networks(run)
+    alone = len(trained_alone(run)) * len(set(run.seeds) & set(knobs.alone_seeds))
+    judged = len(searches) * knobs.evolution.population * knobs.evolution.generations + 3 * knobs.paths
+    on_paths = len(searches) + sum(isinstance(what, OnPath) for what in hand_made(run).values())
+    parts = [  # words, how many, seconds each
+        ("gallery model", seeds, SECONDS["gallery"] * run.training.epochs),
+        ("level 1's small networks", seeds * len(OBJECTIVES), SECONDS["small"] * run.training.epochs),
+        ("super-networks", 2 * seeds, SECONDS["super-network"] * knobs.supernet.epochs),
+        ("paths judged (fewer: none twice)", seeds * judged, SECONDS["judged"]),
+        ("searched and hand-made paths from scratch", seeds * on_paths, SECONDS["path"] * knobs.query.epochs),
+        ("random paths from scratch", alone, SECONDS["path"] * knobs.query.epochs),
+        ("tests of a network on both galleries", seeds * (len(OBJECTIVES) + 3 * on_paths) + alone, SECONDS["test"]),
+    ]
+    lines = [
+        {"what": words, "how many": count, "each": duration(each), "core-hours": count * each / 3600}
+        for words, count, each in parts
+    ]
+    found = pd.DataFrame([*lines, {"what": "all", "core-hours": sum(line["core-hours"] for line in lines)}])
+    found["core-hours"] = found["core-hours"].map("{:.1f}".format)
+    return found.astype(object).where(found.notna(), "")
 
 
 def _objectives(title: str = "M(q, g)") -> list[Line]:
