@@ -29,6 +29,7 @@ from compatlib.study.lab.figures.texts import duration, mean_as
 from compatlib.study.lab.images import SEARCHED
 from compatlib.study.lab.measures.paths import LOSSES, WITHIN
 from compatlib.study.lab.rows import NoRowError
+from compatlib.study.lab.trainables import OnPath
 from compatlib.study.lab.trainables.supernets import SEARCHES
 from compatlib.study.settings import settings
 
@@ -124,9 +125,9 @@ def costs(profile: str = "study") -> pd.DataFrame:
         {"what": words, "how many": count, "each": duration(each), "core-hours": count * each / 3600}
         for words, count, each in parts
     ]
-    found = pd.DataFrame([*lines, {"what": "all", "core-hours": sum(line["core-hours"] for line in lines)}])
-    found["core-hours"] = found["core-hours"].map("{:.1f}".format)
-    return found.astype(object).where(found.notna(), "")
+    lines.append({"what": "all", "how many": "", "each": "", "core-hours": sum(line["core-hours"] for line in lines)})
+    found = pd.DataFrame(lines)
+    return found.assign(**{"core-hours": found["core-hours"].map("{:.1f}".format)})
 
 
 def _objectives(title: str = "M(q, g)") -> list[Line]:
