@@ -8,7 +8,7 @@ import pytest
 
 from compatlib.data import sources
 from compatlib.evaluation.retrieval import evaluate
-from compatlib.methods import bct, bct_baselines, fct, independent, sfsc, side_information
+from compatlib.methods import bct, bct_baselines, cmp_nas, fct, independent, sfsc, side_information
 from compatlib.study.lab import images
 from compatlib.study.lab.class_scores import cell_name
 from compatlib.study.lab.measures.backfilling import SHARE
@@ -49,7 +49,7 @@ def without_test_images() -> Callable[[Settings], AbstractContextManager[None]]:
 @pytest.fixture
 def found_only(monkeypatch):
     """From here on every model is found: none can be trained."""
-    for module in (bct, bct_baselines, fct, independent, sfsc, side_information):
+    for module in (bct, bct_baselines, cmp_nas, fct, independent, sfsc, side_information):
         for name in [name for name in vars(module) if name == "fit" or name.startswith("fit_")]:
             monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a model is trained again"))
 

@@ -30,13 +30,12 @@ from compatlib.study.lab.images import SEARCHED
 from compatlib.study.lab.measures.paths import LOSSES, WITHIN
 from compatlib.study.lab.rows import NoRowError
 from compatlib.study.lab.trainables import OnPath
-from compatlib.study.lab.trainables.supernets import SEARCHES
+from compatlib.study.lab.trainables.supernets import RANDOM, SEARCHES
 from compatlib.study.settings import settings
 
 PLACE = {**OPEN, "subset": "all"}
 # CMP-NAS's headlines, by the loss that each is within: as the abstract has them, of DeepFashion2 and IJB-C.
 HEADLINES = dict(zip(LOSSES, (80.0, 23.0), strict=True))
-RANDOM = "random search"
 # Of one core of a shared server, measured before the first run: epochs of 30,000 images, a path judged by 2,000 and
 # 3,000 images, a network embedded and tested on 24,000 images, itself and the gallery model's.
 SECONDS = {"gallery": 78, "small": 22, "super-network": 33, "path": 32, "judged": 1.1, "test": 33}

@@ -1,5 +1,6 @@
 """Tables of the chapter *CMP-NAS*, from its rows, and the method's worked example."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -31,7 +32,7 @@ from compatlib.study.lab.figures.texts import duration, mean_as, ratio_as, seeds
 from compatlib.study.lab.images import OPEN_SET, SEARCHED
 from compatlib.study.lab.measures.paths import AGAIN, ALONE, CROSS, JUDGED, LOSSES, SELF, WITHIN
 from compatlib.study.lab.rows import NoRowError, Rows
-from compatlib.study.lab.trainables.supernets import SEARCHES
+from compatlib.study.lab.trainables.supernets import RANDOM, SEARCHES
 from compatlib.study.settings import Settings
 
 OPEN = {"split": OPEN_SET, "x_name": ""}
@@ -156,12 +157,17 @@ def reward_table(measured: Rows, metric: str = "map") -> pd.DataFrame:
         "M(q, q) (%)": level(**SELF_TEST),
         "M(q, g) (%)": level(**CROSS_TEST),
     }
-    for rival in ("R1", "random search"):
+    for rival in ("R1", RANDOM):
         beside = difference(CROSS_TEST, {**CROSS_TEST, "method": rival})
-        columns[f"M(q, g) − that of {rival} (points)"] = beside.where(lambda picks: picks["variant"] == first)
+        stands = partial(_is_compared, first, rival)
+        columns[f"M(q, g) − that of {rival} (points)"] = beside.where(stands)
     place = {"subset": "all", "metric": metric}
     columns = {title: _placed(column, place) for title, column in columns.items()}
     return table(measured, lines, columns, **OPEN)
+
+
+def _is_compared(cap: str, rival: str, picks: Mapping[str, str]) -> bool:
+    return picks["variant"] == cap and picks["method"] != rival
 
 
 def found_table(measured: Rows) -> pd.DataFrame:
