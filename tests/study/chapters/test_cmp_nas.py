@@ -33,6 +33,7 @@ from compatlib.study.lab.seed import Seed
 from compatlib.study.lab.spaces import Of
 from compatlib.study.lab.trainables import Base, OnPath, PathSearch, SuperNetwork, Upgrade
 from compatlib.study.lab.trainables.supernets import SEARCHES
+from compatlib.study.publishing import claims
 from compatlib.study.settings import changed, settings, tables
 
 pytestmark = pytest.mark.usefixtures("keeps_trained")
@@ -156,6 +157,18 @@ def test_the_study_is_of_the_size_that_was_promised():
     assert len(whats - later) == 20
     alone = {what for what in whats if isinstance(what, OnPath) and what.architecture.number}
     assert whats - later == alone
+
+
+@pytest.mark.parametrize("claim", claims.load("cmp_nas"), ids=lambda claim: claim.id)
+def test_the_cells_of_a_claim_are_measured_in_the_study(claim):
+    """A mistyped one would show as "not measured" for ever."""
+    planned = settings({"profile": "study"}, Knobs)
+    columns = [case.columns for case in cases(planned, 0)]
+    for cell in claim.cells():
+        wanted = {name: cell[name] for name in ("split", "method", "variant", "query_model") if name in cell}
+        if cell["metric"] == "kendall tau":
+            del wanted["query_model"]  # the measure's own words
+        assert any(all(each.get(name, "") == value for name, value in wanted.items()) for each in columns), cell
 
 
 def test_heads_ask_the_large_encoders_gallery_by_both_smaller_ones():
