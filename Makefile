@@ -14,7 +14,7 @@ EXECUTOR =
 SEED = 0
 ALL =
 TRAIN =
-PYTHON = python3.11 python3 python
+PYTHON = python3.11 python3.12 python3.13 python3 python
 RUN = .venv/bin/python
 
 SHELL := /bin/sh
@@ -52,7 +52,7 @@ help:
 	@echo "make bench      measure against the bounds: NAME=evaluation for one: data, evaluation, gallery, search, sfsc, training"
 	@echo "make clean      remove what builds have written; trained models and data are kept"
 	@echo "make distclean  remove trained models, downloaded data and the environment too"
-	@echo "make env        make or mend the environment .venv: PYTHON=/path/to/python3.11"
+	@echo "make env        make or mend the environment .venv: PYTHON=/path/to/python3.13"
 
 env: $(ENVIRONMENT)
 
@@ -72,10 +72,10 @@ IS_READY = cmp -s requirements.txt .venv/installed.txt && (here=$$(pwd -P) && cd
 	for name in $(PYTHON); do \
 	  version=$$("$$name" -c 'import sys; print("%d.%d.%d" % sys.version_info[:3])' 2>/dev/null) || continue; \
 	  found="$$found $$name is $$version;"; \
-	  case "$$version" in 3.11.*) python=$$name; break;; esac; \
+	  case "$$version" in 3.11.*|3.12.*|3.13.*) python=$$name; break;; esac; \
 	done; \
 	if [ -z "$$python" ]; then \
-	  echo "compatlib needs Python 3.11, and there is none here:$${found:- no Python found;}" >&2; \
+	  echo "compatlib needs Python 3.11, 3.12 or 3.13, and there is none here:$${found:- no Python found;}" >&2; \
 	  echo "install it, or say where it is: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; \
 	  exit 1; \
 	fi; \
@@ -86,7 +86,7 @@ IS_READY = cmp -s requirements.txt .venv/installed.txt && (here=$$(pwd -P) && cd
 	  "$$python" -c 'import fcntl; fcntl.flock(9, fcntl.LOCK_EX)'; \
 	}; \
 	if $(IS_READY); then exit 0; fi; \
-	if [ -e .venv/.incomplete ] || ! .venv/bin/python -c 'import pip, sys; sys.exit(sys.version_info[:2] != (3, 11))' \
+	if [ -e .venv/.incomplete ] || ! .venv/bin/python -c 'import pip, sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
 	  2>/dev/null; then \
 	  "$$python" -m venv --clear .venv; \
 	fi; \

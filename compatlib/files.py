@@ -2,6 +2,9 @@
 
 import logging
 import os
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from itertools import count
@@ -9,6 +12,11 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+# What the readers of NPY, NPZ, zip and PNG raise at a file that is cut off, altered or of another kind.
+DAMAGE = (
+    *(OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, SyntaxError),
+    *(tokenize.TokenError, zlib.error, zipfile.BadZipFile),
+)
 _LOG = logging.getLogger(__name__)
 _NUMBERS = count()
 _UNTOLD = 1.0  # seconds of a wait that are not worth a word

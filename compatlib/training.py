@@ -6,7 +6,8 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
+from itertools import pairwise
 from numbers import Real
 from pathlib import Path
 from typing import Any, Literal
@@ -36,12 +37,13 @@ PRECISIONS = {"float32": "32-true", "bfloat16": "bf16-mixed"}
 class Recipe:
     """How long and how fast to train.
 
-    `learning_rate` rises linearly over `warmup_epochs`, then follows `schedule`: `cosine` down to 0, or `constant`. The
-    warm-up's first step has rate 0, which leaves the weights as they are; without `warmup_from_zero` the step under way
-    counts as taken, so that the first has a rate and the warm-up's last the full one. `weight_decay` is the L2
-    coefficient (`adam` and `sgd`), on every trained parameter. `nesterov` is sgd's; without momentum, and for adam, it
-    has no effect. `clip_norm` bounds the norm of the whole update's gradient. `precision` bfloat16 is autocast: weights
-    stay float32.
+    `learning_rate` rises linearly over `warmup_epochs`, or over `warmup_steps` where a recipe counts them, then follows
+    `schedule`: `cosine` down to 0, `constant`, or `steps`, times `decay` at every one of `milestones` (rising epochs;
+    one that lies within the warm-up counts from its end on). The warm-up's first step has rate 0, which leaves the
+    weights as they are; without `warmup_from_zero` the step under way counts as taken, so that the first has a rate
+    and the warm-up's last the full one. `weight_decay` is the L2 coefficient (`adam` and `sgd`), on every trained
+    parameter. `nesterov` is sgd's; without momentum, and for adam, it has no effect. `clip_norm` bounds the norm of
+    the whole update's gradient. `precision` bfloat16 is autocast: weights stay float32.
 
     A number may be NumPy's; it is kept as Python's.
 
@@ -55,17 +57,20 @@ class Recipe:
     learning_rate: float = 0.1
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "steps"] = "cosine"
     warmup_epochs: float = 0.0
     precision: Literal["float32", "bfloat16"] = "float32"
     clip_norm: float | None = None
     warmup_from_zero: bool = True
     nesterov: bool = True
+    warmup_steps: int = 0
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "warmup_steps"):
             object.__setattr__(self, name, checks.whole_number(getattr(self, name), name))
-        for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "clip_norm"):
+        for name in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "clip_norm", "decay"):
             if getattr(self, name) is not None or name != "clip_norm":
                 object.__setattr__(self, name, _finite(getattr(self, name), name))
         for name in ("warmup_from_zero", "nesterov"):
@@ -74,7 +79,7 @@ class Recipe:
             object.__setattr__(self, name, bool(getattr(self, name)))
         choices = {
             "optimizer": ("sgd", "adam"),
-            "schedule": ("cosine", "constant"),
+            "schedule": ("cosine", "constant", "steps"),
             "precision": tuple(PRECISIONS),
         }
         for name, valid in choices.items():
@@ -92,18 +97,43 @@ class Recipe:
             )
         if self.clip_norm is not None and not 0 < self.clip_norm < math.inf:
             raise ValueError(f"clip_norm must be finite and positive, or None, got {self.clip_norm}")
+        self._check_steps()
+
+    def _check_steps(self) -> None:
+        """A warm-up that counts steps, and a schedule of steps."""
+        if self.warmup_steps < 0 or (self.warmup_steps and self.warmup_epochs):
+            raise ValueError(
+                f"warmup_steps is {self.warmup_steps} beside warmup_epochs {self.warmup_epochs}; valid are steps ≥ 0, "
+                "in place of epochs"
+            )
+        try:
+            milestones = tuple(_finite(each, "a milestone") for each in self.milestones)
+        except TypeError:
+            raise ValueError(f"milestones are {self.milestones!r}; valid are epochs such as (40, 90)") from None
+        rising = (0.0, *milestones, float(self.epochs))
+        if any(first >= second for first, second in pairwise(rising)) or bool(milestones) != (self.schedule == "steps"):
+            raise ValueError(
+                f"milestones are {milestones} under schedule {self.schedule!r} of {self.epochs} epochs; valid are "
+                "rising epochs within the training, such as (40, 90), under steps, and none else"
+            )
+        if not 0 < self.decay < math.inf:
+            raise ValueError(f"decay must be finite and positive, got {self.decay}")
+        object.__setattr__(self, "milestones", milestones)
 
     def rate(self, epoch: float, step: float = 0.0) -> float:
         """Learning rate of a step that begins after `epoch` epochs, in [0, epochs), and is `step` of an epoch long.
 
-        The step's length counts only in a warm-up that does not begin from zero.
+        The step's length counts only in a warm-up that counts steps, or does not begin from zero.
         """
-        if epoch < self.warmup_epochs:
-            reached = epoch if self.warmup_from_zero else min(epoch + step, self.warmup_epochs)
-            return self.learning_rate * reached / self.warmup_epochs
+        warmup = self.warmup_steps * step if self.warmup_steps else self.warmup_epochs
+        if epoch < warmup:
+            reached = epoch if self.warmup_from_zero else min(epoch + step, warmup)
+            return self.learning_rate * reached / warmup
         if self.schedule == "constant":
             return self.learning_rate
-        done = (epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        if self.schedule == "steps":
+            return self.learning_rate * self.decay ** sum(each <= epoch for each in self.milestones)
+        done = (epoch - warmup) / (self.epochs - warmup)
         return self.learning_rate * 0.5 * (1 + math.cos(math.pi * done))
 
 
@@ -316,6 +346,11 @@ class _Run:
                 "choose a batch_size that is a multiple of their number"
             )
         self.steps = len(self.images) // self.batch_size
+        if self.recipe.warmup_steps > self.steps * self.recipe.epochs:
+            raise ValueError(
+                f"warmup_steps is {self.recipe.warmup_steps}; the training has {self.steps * self.recipe.epochs} "
+                f"steps: {self.recipe.epochs} epochs of {self.steps}"
+            )
         check_values(self.modules)
         self.fabric.to_device(self.modules)
         self.parameters = [parameter for parameter in self.modules.parameters() if parameter.requires_grad]
@@ -437,8 +472,9 @@ def check_values(modules: nn.Module) -> None:
 
 def _identity(recipe: Recipe) -> dict[str, Any]:
     """What tells a recipe from others in a checkpoint; an earlier version's still fits where it trained alike."""
-    values, later = asdict(recipe), {"warmup_from_zero": True, "nesterov": True}
-    return {name: value for name, value in values.items() if name not in later or value != later[name]}
+    later = ("warmup_from_zero", "nesterov", "warmup_steps", "milestones", "decay")
+    unsaid = {each.name: each.default for each in fields(recipe) if each.name in later}
+    return {name: value for name, value in asdict(recipe).items() if name not in unsaid or value != unsaid[name]}
 
 
 def _optimizer(parameters: list[nn.Parameter], recipe: Recipe) -> torch.optim.Optimizer:

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
-from compatlib.study.publishing import claims, readme
+from compatlib.study.publishing import claims, overview, readme
 
 PROJECT = Path(__file__).resolve().parents[1]
 DOCUMENTS = sorted([*PROJECT.glob("*.md"), *(PROJECT / "book").glob("*.md"), *(PROJECT / "data").glob("*.md")])
@@ -28,15 +29,21 @@ def test_the_readme_has_an_example():
     assert "README.md" in {name for name, _ in EXAMPLES}
 
 
-def test_the_readmes_claims_table_is_the_one_that_the_published_rows_give():
-    text = readme.README.read_text()
-    assert readme.updated(text) == text, "run `make notebooks`, which writes the table again"
-    assert readme.claims_table().count("\n") >= 2 + len({claim.id for claim in claims.load()}) - 1
+def test_the_readme_tells_what_the_published_rows_give():
+    text, headlines = readme.README.read_text(), [claim for claim in claims.load() if claim.is_headline]
+    judged = claims.judge_published()
+    assert readme.updated(text, judged) == text, "run `make notebooks`, which writes the table again"
+    assert readme.claims_table(judged).count("\n") == 2 + len(headlines) - 1
+    assert {claim.chapter for claim in headlines} == {claim.chapter for claim in claims.load()}
+    assert Image.open(readme.PICTURE).text["Description"] == readme.digest(judged), (
+        "run `make notebooks`, which draws it again"
+    )
+    assert overview.ALT in text
 
 
 def test_a_readme_without_its_marks_is_refused():
     with pytest.raises(ValueError, match="lacks the marks"):
-        readme.updated("no marks here")
+        readme.updated("no marks here", [])
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: path.name)

@@ -7,6 +7,7 @@ import pytest
 
 from compatlib.study.publishing.publish import remote_loads
 from compatlib.study.publishing.runs import page_names
+from tests.browsing import CHROMIUM, faults
 from tests.building import build, executed, times
 
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1_200)]
@@ -27,9 +28,14 @@ def project(tmp_path_factory) -> Path:
     return root
 
 
-def test_the_projects_book_on_smoke(project):
+@pytest.fixture(scope="module")
+def told(project) -> str:
+    """What the build of the book said."""
+    return build(project, "book")
+
+
+def test_the_projects_book_on_smoke(project, told):
     """Every notebook, then the HTML with no warning and nothing from a network; a second call runs nothing."""
-    told = build(project, "book")
     folder = project / "build" / "smoke"
     assert sorted(executed(told)) == list(page_names())
     assert sorted(path.stem for path in (project / "book" / "chapters").iterdir()) == list(page_names())
@@ -42,3 +48,9 @@ def test_the_projects_book_on_smoke(project):
     again = build(project, "book")
     assert "Nothing to be done" in again
     assert times(folder) == before
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium to open the book in")
+def test_a_reader_finds_no_fault_with_any_page(project, told):
+    """At a desk's and a phone's width; first screens lie in `build/screenshots`, light and dark, to be looked at."""
+    assert faults(project / "build" / "smoke" / "html", PROJECT / "build" / "screenshots") == []

@@ -438,6 +438,9 @@ PYTHONS = {
     "clip_norm": (np.float32(2),),
     "nesterov": (np.bool_(True),),
     "schedule": (np.str_("cosine"),),
+    "decay": (np.float64(0.25),),
+    "milestones": ([], np.zeros(0)),
+    "warmup_steps": (np.int64(0),),
 }
 
 
@@ -446,6 +449,7 @@ def test_numbers_and_texts_of_other_kinds_train_as_pythons_do(tmp_path, name, va
     """And are written as such: a checkpoint of the one is that of the other."""
     own = {"seed": 3, "role": "new", "epochs": 3, "batch_size": 8, "learning_rate": 0.5, "warmup_epochs": 1}
     own |= {"clip_norm": 2.0, "nesterov": True, "schedule": "cosine"}
+    own |= {"decay": 0.25, "milestones": (), "warmup_steps": 0}
 
     def trained(options, checkpoint=None):
         model, recipe = network(), {each: options[each] for each in options if each not in ("seed", "role")}
@@ -471,6 +475,8 @@ def test_numbers_and_texts_of_other_kinds_train_as_pythons_do(tmp_path, name, va
         {"weight_decay": float("nan")},
         {"clip_norm": float("nan")},
         {"warmup_epochs": 1j},
+        {"decay": "0.1"},
+        {"warmup_steps": 2.5},
         {"epochs": 2.5},
         {"epochs": np.float64(2)},
         {"batch_size": True},
@@ -633,15 +639,28 @@ def test_the_checkpoint_of_an_earlier_version_is_resumed(tmp_path):
     assert history == expected
 
 
-@pytest.mark.parametrize("other", [{"warmup_from_zero": False}, {"nesterov": False}])
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"warmup_from_zero": False},
+        {"nesterov": False},
+        {"warmup_epochs": 0, "warmup_steps": 5},
+        {"schedule": "steps", "milestones": (1, 2)},
+        {"schedule": "steps", "milestones": (1,), "decay": 0.5},
+    ],
+)
 def test_the_checkpoint_of_an_earlier_version_is_refused_where_it_trained_otherwise(tmp_path, other):
-    path = tmp_path / "run.checkpoint"
+    path, said = tmp_path / "run.checkpoint", f"'{list(other)[-1]}': "
     earlier_checkpoint(path)
-    with pytest.raises(ValueError, match=f"another run: it was .* this is .*'{next(iter(other))}': False"):
+    with pytest.raises(ValueError, match=f"another run: it was .* this is .*{said}"):
         train(network(), replace(RECIPE, **other), checkpoint=path)
-    train(network(), replace(RECIPE, **other), checkpoint=tmp_path / "own")
-    with pytest.raises(ValueError, match=f"another run: it was .*'{next(iter(other))}': False"):
+    whole = network()
+    train(whole, replace(RECIPE, **other), checkpoint=tmp_path / "own")
+    with pytest.raises(ValueError, match=f"another run: it was .*{said}"):
         train(network(), checkpoint=tmp_path / "own")
+    again = network()
+    train(again, replace(RECIPE, **other), checkpoint=tmp_path / "own")
+    assert torch.equal(weights(whole), weights(again))
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_with_a_word():
@@ -726,9 +745,47 @@ def test_a_warmup_that_counts_the_step_under_way_has_no_step_of_rate_zero(steps,
         assert before.rate(step / steps, 1 / steps) == before.rate(step / steps)
 
 
+def test_a_schedule_of_steps_falls_at_its_milestones():
+    """As re-identification has it: 120 epochs, a tenth from 40 and a hundredth from 90 on."""
+    recipe = Recipe(epochs=120, learning_rate=0.5, schedule="steps", milestones=(40, 90))
+    steps = 7
+    rates = [recipe.rate(step / steps, 1 / steps) for step in range(120 * steps)]
+    assert rates[: 40 * steps] == [0.5] * 40 * steps
+    assert rates[40 * steps : 90 * steps] == pytest.approx([0.05] * 50 * steps)
+    assert rates[90 * steps :] == pytest.approx([0.005] * 30 * steps)
+    halved = replace(recipe, decay=0.5, milestones=(0.5,))
+    assert [halved.rate(epoch) for epoch in (0, 0.49, 0.5, 119)] == [0.5, 0.5, 0.25, 0.25]
+
+
+def test_a_milestone_within_the_warmup_counts_from_its_end_on():
+    recipe = Recipe(epochs=6, learning_rate=0.4, schedule="steps", milestones=(1, 4), warmup_epochs=2)
+    assert [recipe.rate(epoch) for epoch in range(6)] == pytest.approx([0, 0.2, 0.04, 0.04, 0.004, 0.004])
+
+
+@pytest.mark.parametrize("schedule", [{}, {"schedule": "constant"}, {"schedule": "steps", "milestones": (2,)}])
 @pytest.mark.parametrize("from_zero", [True, False])
-def test_the_steps_are_taken_and_told_at_the_rates_of_the_warmup(from_zero):
-    recipe = Recipe(2, 8, learning_rate=0.05, momentum=0.0, weight_decay=0.0, warmup_epochs=2)
+@pytest.mark.parametrize(("steps", "warmup"), [(5, 3), (5, 5), (7, 16), (3, 9)])
+def test_a_warmup_may_count_steps(steps, warmup, from_zero, schedule):
+    """And is the same as one of as many epochs."""
+    counted = Recipe(epochs=3, learning_rate=0.4, warmup_steps=warmup, warmup_from_zero=from_zero, **schedule)
+    of_epochs = replace(counted, warmup_steps=0, warmup_epochs=warmup / steps)
+    for step in range(3 * steps):
+        found = counted.rate(step / steps, 1 / steps)
+        assert found == pytest.approx(of_epochs.rate(step / steps, 1 / steps), abs=1e-12)
+        if step < warmup:
+            assert found == pytest.approx(0.4 * (step if from_zero else step + 1) / warmup)
+
+
+def test_a_warmup_of_more_steps_than_the_training_has_is_refused():
+    train(network(), replace(RECIPE, warmup_epochs=0, warmup_steps=15))
+    with pytest.raises(ValueError, match="warmup_steps is 16; the training has 15 steps: 3 epochs of 5"):
+        train(network(), replace(RECIPE, warmup_epochs=0, warmup_steps=16))
+
+
+@pytest.mark.parametrize("warmup", [{"warmup_epochs": 2}, {"warmup_steps": 10}], ids=["epochs", "steps"])
+@pytest.mark.parametrize("from_zero", [True, False])
+def test_the_steps_are_taken_and_told_at_the_rates_of_the_warmup(from_zero, warmup):
+    recipe = Recipe(2, 8, learning_rate=0.05, momentum=0.0, weight_decay=0.0, **warmup)
     recipe = replace(recipe, schedule="constant", warmup_from_zero=from_zero)
     trained, images, moved = network(batch_norm=False), image_set(), []
     gradients, before = [], weights(trained)
@@ -782,11 +839,34 @@ def test_nesterov_has_no_effect_without_momentum_and_for_adam(options):
         *({name: value} for name in ("learning_rate", "weight_decay", "clip_norm") for value in (math.nan, math.inf)),
         {"momentum": math.nan},
         {"warmup_epochs": math.nan},
+        {"warmup_steps": -1},
+        {"decay": 0.0},
+        {"decay": math.inf},
     ],
 )
 def test_impossible_recipes_are_refused(wrong):
     with pytest.raises(ValueError, match=str(next(iter(wrong.values())))):
         Recipe(**({"epochs": 3} | wrong))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"warmup_steps": 5, "warmup_epochs": 1}, "warmup_steps is 5 beside warmup_epochs 1; valid are steps"),
+        ({"schedule": "steps"}, r"milestones are \(\) under schedule 'steps' of 10 epochs; valid are rising"),
+        ({"milestones": (4,)}, r"milestones are \(4,\) under schedule 'cosine'"),
+        *(
+            ({"schedule": "steps", "milestones": each}, "valid are rising epochs within the training")
+            for each in ((4, 4), (4, 2), (0, 4), (4, 10), (-1,))
+        ),
+        ({"schedule": "steps", "milestones": 4}, r"milestones are 4; valid are epochs such as \(40, 90\)"),
+        ({"schedule": "steps", "milestones": ("4",)}, "a milestone is '4'"),
+        ({"schedule": "steps", "milestones": (math.nan,)}, "a milestone is nan"),
+    ],
+)
+def test_an_impossible_schedule_of_steps_is_told(wrong, words):
+    with pytest.raises(ValueError, match=words):
+        Recipe(epochs=10, **wrong)
 
 
 def test_nothing_to_train_and_an_empty_set_are_refused():

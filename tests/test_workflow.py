@@ -174,7 +174,7 @@ def test_what_cannot_be_built_is_refused_at_once(repository, words, told):
 @pytest.fixture
 def other_python(tmp_path):
     path = tmp_path / "python3"
-    path.write_text("#!/bin/sh\necho 3.12.4\n")
+    path.write_text("#!/bin/sh\necho 3.10.4\n")
     path.chmod(0o755)
     return path
 
@@ -183,7 +183,7 @@ def test_make_refuses_another_python(repository, other_python):
     words = ["make", "book", f"PYTHON={other_python}"]
     done = subprocess.run(words, cwd=repository, capture_output=True, text=True, check=False)
     assert done.returncode != 0
-    assert f"compatlib needs Python 3.11, and there is none here: {other_python} is 3.12.4" in done.stderr
+    assert f"compatlib needs Python 3.11, 3.12 or 3.13, and there is none here: {other_python} is 3.10.4" in done.stderr
     assert "make book PYTHON=/path/to/python3.11" in done.stderr
     assert not (repository / ".venv").exists()
 

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from compatlib.data.images import check_labels
 from compatlib.data.tensors import as_indices, as_integers
+from compatlib.files import DAMAGE
 
 PIXELS, PRECISION = 160, "bfloat16"
 # SHA-256 of the encoders' files of weights.
@@ -182,7 +183,7 @@ def read(name: str, split: str, encoder: str | None, root: Path) -> FeatureSet:
         if made is None:
             raise ValueError("the description beside it is missing or cannot be read")
         return part(np.load(path, mmap_mode="r", allow_pickle=False), made["identity"], name, split, encoder)
-    except (OSError, LookupError, TypeError, ValueError, EOFError, SyntaxError) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged ({error}); delete it, and {_how_to_make(name, encoder)}") from error
 
 

@@ -9,11 +9,10 @@ import hashlib
 import io
 import os
 import tarfile
-import zlib
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from zipfile import BadZipFile, ZipFile
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -23,6 +22,7 @@ from compatlib.data import deepfashion2, features, fixtures, folders, reidentifi
 from compatlib.data.features import FeatureSet
 from compatlib.data.image_folders import class_folders, is_passed_over
 from compatlib.data.images import FolderImages, Images, ImageSet
+from compatlib.files import DAMAGE
 
 SPLITS = ("train", "test")
 CIFAR100_URL = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
@@ -37,8 +37,6 @@ GLYPHS_SEED = 20_200_610
 GLYPHS_FIRST_TEST = 100_000  # test samples are numbered from here, beyond any training split
 SIDES = {"glyphs": 32, "digits": 8, "cifar100": 32, "omniglot_small": 35}  # in pixels; a folder's are asked for
 GLYPHS_CLASSES, GLYPHS_TRAIN, GLYPHS_TEST = 200, 60, 20
-# What the readers of zip, npz and PNG raise at a file that is cut off, altered or of another kind.
-_DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RuntimeError, SyntaxError, zlib.error, BadZipFile)
 
 
 def data_root() -> Path:
@@ -258,7 +256,7 @@ def _read_part(part: Path) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
             images, labels, names = arrays["images"], arrays["labels"], tuple(arrays["classes"].tolist())
         if images.dtype != np.uint8 or images.shape != (len(labels), 32, 32, 3):
             raise ValueError(f"images are {images.dtype} {images.shape} for {len(labels)} labels")
-    except _DAMAGE as error:
+    except DAMAGE as error:
         raise ValueError(f"{part} is damaged ({error}); fetch it again") from error
     return images, labels, names
 
@@ -287,7 +285,7 @@ def _omniglot_small(root: Path, split: str) -> ImageSet:
                     if (drawer <= OMNIGLOT_TRAIN_DRAWERS) == (split == "train"):
                         image = _omniglot_image(archive.read(name))
                         drawings.setdefault((alphabet, character), {})[drawer] = image
-        except _DAMAGE as error:
+        except DAMAGE as error:
             raise ValueError(f"{path} is damaged ({error}); fetch it again") from error
     if len(drawings) != OMNIGLOT_DISTINCT:
         told = f"hold {len(drawings)} different characters instead of {OMNIGLOT_DISTINCT}"

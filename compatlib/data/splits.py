@@ -157,6 +157,31 @@ def _some(images: Joinable, count: int) -> Joinable:
     return images.select(drawn.sort().values)
 
 
+def mislabelled(images: Joinable, share: float) -> Joinable:
+    """The same images, of which the first `share` of every class bear labels of the others, each in turn.
+
+    Of a class's wrong images every other class that is there gets as many, but for one. Source: this study's.
+
+    Raises:
+        ValueError: `share` is not in [0, 1), there are fewer than two classes with images, or the images are neither an
+            `ImageSet` nor a `FeatureSet`.
+    """
+    if not isinstance(images, ImageSet | FeatureSet):
+        raise ValueError(
+            f"labels are changed in an ImageSet or a FeatureSet, not in {type(images).__name__}; choose a named data "
+            "set such as cifar100, or read the images into an ImageSet"
+        )
+    if not 0 <= share < 1:
+        raise ValueError(f"a share of {share} to mislabel, which is not in [0, 1); give one such as 0.2")
+    there, place = images.labels.unique(return_inverse=True)
+    if len(there) < 2:
+        raise ValueError(f"images of {len(there)} class have no other to be mislabelled as; give two classes or more")
+    rank = _rank_in_class(images.labels)
+    others = (place + 1 + rank % (len(there) - 1)) % len(there)
+    wrong = rank < _per_class(images.labels, share)
+    return dataclasses.replace(images, labels=torch.where(wrong, there[others], images.labels))
+
+
 def _rank_in_class(labels: Tensor) -> Tensor:
     """For every image the number of earlier images of its class, int64 (N,)."""
     order = torch.argsort(labels, stable=True)

@@ -58,13 +58,16 @@ class Training(_Strict):
     learning_rate: float
     momentum: float = 0.9
     weight_decay: float = 5e-4
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "steps"] = "cosine"
     warmup_epochs: float = 1.0
     precision: Literal["float32", "bfloat16"] = "float32"
     clip_norm: float | None = None
     label_smoothing: float = 0.0
     warmup_from_zero: bool = True
     nesterov: bool = True
+    warmup_steps: int = 0
+    milestones: tuple[float, ...] = ()
+    decay: float = 0.1
     logits: Literal["autocast", "float32"] = "autocast"
 
     def recipe(self) -> Recipe:
@@ -363,16 +366,27 @@ class _Cells:
 def _bound(source: str) -> dict[str, bool]:
     """Names that a cell binds, and whether to a literal, last of all; nothing of a cell that is no Python."""
     try:
-        statements, symbols = ast.parse(source).body, symtable.symtable(source, "cell", "exec").get_symbols()
+        tree, symbols = ast.parse(source), symtable.symtable(source, "cell", "exec").get_symbols()
     except SyntaxError:
         return {}
-    bound = {symbol.get_name(): False for symbol in symbols if symbol.is_assigned() or symbol.is_imported()}
-    for statement in statements:
+    alone = _of_comprehensions_alone(tree)
+    named = [each for each in symbols if each.is_imported() or each.is_namespace()]
+    named += [each for each in symbols if each.is_assigned() and each.get_name() not in alone]
+    bound = {each.get_name(): False for each in named}
+    for statement in tree.body:
         if isinstance(statement, ast.Assign | ast.AnnAssign):
             targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
             names = [target.id for target in targets if isinstance(target, ast.Name)]
             bound |= dict.fromkeys(names, _is_literal(statement.value))
     return bound
+
+
+def _of_comprehensions_alone(tree: ast.AST) -> set[str]:
+    """Variables of comprehensions alone; from Python 3.12 on a symbol table counts them as the cell's."""
+    targets = [each.target for each in ast.walk(tree) if isinstance(each, ast.comprehension)]
+    own = {name for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    stored = {each for each in ast.walk(tree) if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+    return {each.id for each in own} - {each.id for each in stored - own}
 
 
 def _is_literal(value: ast.expr | None) -> bool:

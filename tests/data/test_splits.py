@@ -57,6 +57,42 @@ def test_open_set_of_a_hundred_classes_is_the_protocols():
     assert split.old_classes == 25
 
 
+@pytest.mark.parametrize("share", [0.0, 0.2, 0.5, 0.9])
+def test_mislabelled_images_bear_the_labels_of_all_other_classes_alike(share):
+    whole = image_set(per_class=38)
+    found = splits.mislabelled(whole, share)
+    assert torch.equal(found.images, whole.images)
+    assert (found.digest() == whole.digest()) == (share == 0)
+    for label in range(20):
+        own = found.labels[whole.labels == label]
+        count = round(38 * share)
+        assert torch.equal(own[count:], torch.full((38 - count,), label))  # the first of every class are wrong
+        others = torch.bincount(own[:count], minlength=20)
+        assert others[label] == 0
+        others = torch.cat([others[:label], others[label + 1 :]])
+        assert int(others.max() - others.min()) <= 1
+    assert torch.equal(splits.mislabelled(whole, share).labels, found.labels)
+
+
+def test_only_classes_that_are_there_are_mistaken_for_one_another():
+    old, _ = splits.class_incremental(image_set(), 0.25)
+    assert set(splits.mislabelled(old, 0.4).labels.tolist()) == set(range(5))
+
+
+@pytest.mark.parametrize(
+    ("images", "share", "words"),
+    [
+        (image_set(), 1.0, r"a share of 1.0 to mislabel, which is not in \[0, 1\); give one such as 0.2"),
+        (image_set(), -0.1, "a share of -0.1"),
+        (image_set(classes=1), 0.2, "images of 1 class have no other"),
+        ("images", 0.2, "labels are changed in an ImageSet or a FeatureSet, not in str"),
+    ],
+)
+def test_impossible_mislabelling_is_refused(images, share, words):
+    with pytest.raises(ValueError, match=words):
+        splits.mislabelled(images, share)
+
+
 @pytest.mark.parametrize("share", [0, -0.1, 1.1, 0.001])
 def test_impossible_shares_are_refused(share):
     with pytest.raises(ValueError, match=str(share)):

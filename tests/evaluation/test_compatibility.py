@@ -1,6 +1,7 @@
 """Compatibility scores against their definitions, written out."""
 
 import re
+from dataclasses import asdict
 
 import numpy as np
 import pandas as pd
@@ -234,8 +235,9 @@ def test_gain_is_undefined_where_the_denominator_may_be_zero():
 def test_gain_takes_series_and_arrays_and_repeats_itself():
     cross, old, paragon = np.array([0.4, 0.45, 0.41]), np.array([0.3, 0.33, 0.31]), np.array([0.5, 0.56, 0.54])
     first = update_gain(cross, old, paragon)
-    assert first == update_gain(*(pd.Series(values) for values in (cross, old, paragon)))
-    assert first == update_gain(*(dict(enumerate(values)) for values in (cross, old, paragon)))
+    for kind in (pd.Series, lambda values: dict(enumerate(values))):
+        again = update_gain(*map(kind, (cross, old, paragon)))
+        np.testing.assert_equal(asdict(again), asdict(first))
     shuffled = {2: 0.54, 0: 0.5, 1: 0.56}
     assert first.value == update_gain(cross, old, shuffled).value
 

@@ -1,5 +1,6 @@
 """What else old and new model may differ in than the classes: words for a row, old role, new role."""
 
+SAME_ENCODER = "the same encoder"  # where heads are trained and each role has its own
 CHANGES = {
     "a wider and deeper network": ("old_small", "new_deep"),
     "a longer embedding": ("old_narrow", "new"),

@@ -6,8 +6,6 @@ those of a subset are the sums over its classes.
 """
 
 import json
-import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from compatlib.evaluation.statistics import ClassScores
-from compatlib.files import replacing
+from compatlib.files import DAMAGE, replacing
 
 ByCell = Mapping[str, ClassScores]
 _PARTS = ("cells", "sums", "counts")
@@ -41,7 +39,7 @@ def read(path: Path) -> dict[str, dict[str, ClassScores]]:
         with path.open("rb") as opened, np.load(opened, allow_pickle=False) as file:
             groups = sorted({name.rpartition("/")[0] for name in file.files})
             return {group: _cells(*(file[f"{group}/{part}"] for part in _PARTS)) for group in groups}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise ValueError(f"{path} is damaged ({error}); restore it from the repository") from error
 
 

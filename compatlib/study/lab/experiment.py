@@ -81,7 +81,8 @@ def measure(chapter: Chapter, run: Settings) -> Measured:
         sidecar[group] = about
         found |= {f"{name}, seed {number}": each for name, each in made.items()}
         if chapter.is_published and (run.published_seeds is None or number in run.published_seeds):
-            wanted = made if run.published_models is None else run.published_models
+            # One under other values has the name of another model.
+            wanted = {what.name for what, _ in made.values()} if run.published_models is None else run.published_models
             given = {name: each for name, (what, each) in made.items() if what.is_published and name in wanted}
             to_publish |= {f"{name}, seed {number}": each for name, each in given.items()}
         first = first or seed

@@ -4,6 +4,7 @@ A role `old…` is a deployed model; `new…` is its successor trained without a
 
 - `old`: the first half of the classes. `old_samples`: the first half of every class's images. `old_quarter`: the first
   quarter of the classes. `old_shared`: as `old`, but from the initial weights of `new`, which the study else forbids.
+- `old_mislabelled_20`, `old_mislabelled_40`: as `old`, but so many percent of the images bear another class's label.
 - `old_again`: all classes, on the old encoder where heads are trained: what could be learned from stored old features.
 - `new`: all classes. `twin`: as `new`, from another stream: another seed of the same network. `small`: as `new`, a
   smaller network.
@@ -59,6 +60,10 @@ def _old_classes(run: Settings, encoder: str | None, share: float = 0.5) -> Imag
     return splits.class_incremental(training_images(run, encoder), share)[0]
 
 
+def _mislabelled(run: Settings, encoder: str | None, share: float) -> Images:
+    return splits.mislabelled(_old_classes(run, encoder), share)
+
+
 def _old_samples(run: Settings, encoder: str | None) -> Images:
     return splits.sample_incremental(training_images(run, encoder))[0]
 
@@ -112,6 +117,8 @@ ROLES = {
     "old_cosine": Role(_old_classes, _network, "cosine"),
     "old_small_narrow": Role(_old_classes, _small_narrow),
     "old_again": Role(training_images, _network),
+    "old_mislabelled_20": Role(partial(_mislabelled, share=0.2), _network),
+    "old_mislabelled_40": Role(partial(_mislabelled, share=0.4), _network),
     "old_open": Role(_old_open, _network),
     "new": Role(training_images, _network),
     "twin": Role(training_images, _network),

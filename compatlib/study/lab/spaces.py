@@ -268,10 +268,11 @@ class ClassMeans(_OfModel):
 class Mixed(Space):
     """A gallery that is embedded again item by item: old vectors, the new ones that replace them, and in which order.
 
-    order: a name in `orders.ORDERS`. stated_by: whose uncertainty an order follows, by default the old vectors' own.
+    old: transformed, or as they are stored. order: a name in `orders.ORDERS`. stated_by: whose uncertainty an order
+    follows, by default the old vectors' own, where a transformation states one.
     """
 
-    old: H
+    old: Space
     new: Space
     order: str
     stated_by: H | None = None

@@ -7,12 +7,14 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import nbformat
 import yaml
 
 from compatlib.study.lab.provenance import source_commit
+from compatlib.study.publishing.labels import FILES, label
 from compatlib.study.publishing.pages import page_metadata
 from compatlib.study.publishing.reporting import duration_in_words
 from compatlib.study.publishing.runs import Run, book_digest, files_digest, page_names, page_parts
@@ -61,7 +63,9 @@ def build_html(run: Run) -> Path:
         The front page.
 
     Raises:
-        BookError: a page is missing or stale, the contents name other pages than there are, or Sphinx warned.
+        BookError: a page is missing or stale, two tables have one id, the contents name other pages than there are, or
+            Sphinx warned.
+        ValueError: see `labels.label`.
     """
     start = time.monotonic()
     pages = page_names(run.root)
@@ -69,12 +73,13 @@ def build_html(run: Run) -> Path:
     for page in pages:
         _check_fresh(page, run)
     made_from = _made_from(run)
-    _fill_chapters(run, pages)
+    files = _fill_chapters(run, pages)
     run.folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=run.folder, prefix="html-") as scratch:
         # Built from nothing each time: Sphinx repeats no warning about a page that it keeps.
         built = Path(scratch) / "html"
         _run_sphinx(run.root / "book", built)
+        _write(files, built / "chapters" / FILES)
         commit, is_dirty = source_commit(run.root)
         about = made_from | {"commit": commit, "dirty": is_dirty, "finished": time.time()}
         (built / "build.json").write_text(json.dumps(about | {"seconds": round(time.monotonic() - start, 1)}))
@@ -114,13 +119,28 @@ def _files(node: object) -> list[str]:
     return []
 
 
-def _fill_chapters(run: Run, pages: Sequence[str]) -> None:
+def _fill_chapters(run: Run, pages: Sequence[str]) -> dict[str, bytes]:
+    """Put the pages there with their tables and figures labelled; what lies beside them, by name."""
     chapters = run.root / "book" / "chapters"
     shutil.rmtree(chapters, ignore_errors=True)
     chapters.mkdir()
+    files: dict[str, bytes] = {}
     for page in pages:
-        shutil.copy(run.page(page), chapters)
+        notebook = nbformat.read(run.page(page), as_version=4)
+        own = label(notebook)
+        twice = sorted(files.keys() & own.keys())
+        if twice:
+            raise BookError(f"page {page} has a table or figure of another page's id: {', '.join(twice)}")
+        files |= own
+        nbformat.write(notebook, chapters / f"{page}.ipynb")
         os.utime(run.page(page), (0, 0))  # for Snakemake, which refuses a book that a clock set back makes older
+    return files
+
+
+def _write(files: Mapping[str, bytes], folder: Path) -> None:
+    folder.mkdir(parents=True)
+    for name, content in files.items():
+        (folder / name).write_bytes(content)
 
 
 def _run_sphinx(book: Path, output: Path) -> None:

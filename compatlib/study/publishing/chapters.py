@@ -4,6 +4,8 @@ from compatlib.study.chapters.bct import plan as bct
 from compatlib.study.chapters.bct import tuning as bct_tuning
 from compatlib.study.chapters.cmp_nas import plan as cmp_nas
 from compatlib.study.chapters.cmp_nas import tuning as cmp_nas_tuning
+from compatlib.study.chapters.dual_tuning import plan as dual_tuning
+from compatlib.study.chapters.dual_tuning import tuning as dual_tuning_weights
 from compatlib.study.chapters.fct import plan as fct
 from compatlib.study.chapters.fct import trials as fct_trials
 from compatlib.study.chapters.fct import tuning as fct_tuning
@@ -23,6 +25,8 @@ CHAPTERS: dict[str, Chapter] = {
         fct,
         fct_tuning,
         fct_trials,
+        dual_tuning,
+        dual_tuning_weights,
         sfsc,
         sfsc_tuning,
         sfsc_trials,

@@ -17,7 +17,6 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 from compatlib.evaluation.statistics import NOT_REPRODUCED, REPRODUCED, Paired, Verdict, holm, verdict
 from compatlib.study.lab import sidecars
 from compatlib.study.lab.artifacts import REPOSITORY
-from compatlib.study.lab.figures.tables import show
 from compatlib.study.lab.row_files import read
 from compatlib.study.lab.rows import COLUMNS, GROUP, IS_CURRENT, NoRowError, Rows
 from compatlib.study.publishing.chapters import CHAPTERS, chapter_of
@@ -39,6 +38,7 @@ REGIMES = {
     "large": "cifar100",
     "omniglot": "omniglot_lite",
 }
+NOT_MEASURED = "not measured"
 Cell = dict[str, str | float]
 
 
@@ -64,7 +64,8 @@ class Claim(BaseModel):
     `rows` are the claim's measurements in the order of its kind: a > b (direction), a < b < c… (chain), a and b
     (equivalence), a (at_chance), a > margin (above); each picks one value a seed. `shared` holds what all of them have
     in common. `whose` the claim is: the paper's own words, our reading of it, or this study's. `when`: the conditions
-    that are shown where its verdicts differ between regimes.
+    that are shown where its verdicts differ between regimes. short: its line in the picture of all claims, which scores
+    of one claim share. is_headline: whether it stands for its paper on the front page.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -80,6 +81,8 @@ class Claim(BaseModel):
     shared: Cell = {}
     margin: float | None = None
     when: tuple[Condition, ...] = ()
+    short: str = ""
+    is_headline: bool = False
 
     @model_validator(mode="after")
     def _fits_its_kind(self) -> "Claim":
@@ -130,7 +133,7 @@ def load(chapter: str | None = None, path: Path = CLAIMS_FILE) -> list[Claim]:
         ValueError: an incomplete claim, or two of one id; the message names it.
     """
     try:
-        contents = yaml.safe_load(path.read_text(encoding="utf-8"))
+        contents = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)  # ten times as fast
     except yaml.YAMLError as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
     if not isinstance(contents, list) or not all(isinstance(content, dict) for content in contents):
@@ -155,7 +158,7 @@ def judge(claim: Claim, measured: Rows) -> Judged:
     that all have. Cells of different versions are paired only where the behaviours that both stand on have equal
     numbers.
     """
-    runs = sorted({tuple(each) for each in measured.frame[["profile", "dataset"]].to_numpy()})
+    runs = sorted(measured.frame[["profile", "dataset"]].drop_duplicates().itertuples(index=False, name=None))
     if len(runs) > 1:
         raise ValueError(f"rows of several profiles or data sets are never pooled: {runs}")
     profile, dataset = runs[0] if runs else ("", "")
@@ -182,7 +185,7 @@ def pool(chapter: str, profile: str, dataset: str) -> Rows:
         ValueError: there is no such chapter.
     """
     chapter_of(chapter)
-    return _pooled(chapter, _published(profile, dataset))
+    return _pooled(chapter, _published(profile, dataset, chapter))
 
 
 def judge_published() -> list[Judged]:
@@ -202,9 +205,13 @@ def judge_published() -> list[Judged]:
     return judged
 
 
-def _published(profile: str, dataset: str) -> dict[str, Rows]:
-    """By chapter, the published rows of one profile and data set."""
-    return {name: sidecars.published(each, profile, dataset) for name, each in CHAPTERS.items()}
+def _published(profile: str, dataset: str, own: str = "") -> dict[str, Rows]:
+    """By chapter, the published rows of one profile and data set; of tunings, trials and grids only one's own.
+
+    Their cells are others than a chapter's: of held-out images, or under other values.
+    """
+    wanted = {name: each for name, each in CHAPTERS.items() if each.is_published or name == own}
+    return {name: sidecars.published(each, profile, dataset) for name, each in wanted.items()}
 
 
 def _pooled(chapter: str, published: Mapping[str, Rows]) -> Rows:
@@ -249,10 +256,14 @@ def by_regime(judged: Iterable[Judged], *chapters: str) -> pd.DataFrame:
 def in_short(judged: Judged | None) -> str:
     """Such as "reproduced: +1.2 [+0.8, +1.6], n = 5"."""
     if judged is None or judged.verdict is None:
-        return "not measured"
-    links = judged.verdict.links
-    told = f"{judged.verdict.outcome}: {'; '.join(map(_difference, links))}, n = {min(link.n for link in links)}"
+        return NOT_MEASURED
+    told = f"{judged.verdict.outcome}: {differences(judged)}, n = {min(link.n for link in judged.verdict.links)}"
     return told + (", by an earlier version" if judged.is_earlier else "")
+
+
+def differences(judged: Judged) -> str:
+    """Such as "+1.2 [+0.8, +1.6]", of every link; "not measured" where there is no verdict."""
+    return NOT_MEASURED if judged.verdict is None else "; ".join(map(_difference, judged.verdict.links))
 
 
 def _conditions(claim: Claim, pooled: Callable[[str, str, str], Rows]) -> str:
@@ -262,7 +273,7 @@ def _conditions(claim: Claim, pooled: Callable[[str, str, str], Rows]) -> str:
         rows = pooled(condition.chapter or claim.chapter, condition.profile, REGIMES[condition.profile])
         judged = judge(claim.under(condition), rows)
         if judged.verdict is not None:
-            found.append(f"{condition.words} {'; '.join(map(_difference, judged.verdict.links))}")
+            found.append(f"{condition.words} {differences(judged)}")
     return ", ".join(found)
 
 
@@ -275,11 +286,11 @@ def _line(each: Judged) -> dict[str, str]:
     measured_on += ", by an earlier version" if each.is_earlier else ""
     line = {"claim": each.claim.statement, "paper": _whose(each.claim), "measured on": measured_on}
     if each.verdict is None:
-        return line | {"n": "0", "difference (points)": "", "chance of": "", "verdict": "not measured"}
+        return line | {"n": "0", "difference (points)": "", "chance of": "", "verdict": NOT_MEASURED}
     links = each.verdict.links
     return line | {
         "n": str(min(link.n for link in links)),
-        "difference (points)": "; ".join(map(_difference, links)),
+        "difference (points)": differences(each),
         "chance of": " and ".join(min((link.sources for link in links), key=len)),
         "verdict": each.verdict.outcome,
     }
@@ -331,12 +342,3 @@ def _chance_cell(claim: Claim) -> dict[str, Any]:
     (cell,) = claim.cells()
     wanted = {name: cell[name] for name in ("split", "subset", "metric", "distance") if name in cell}
     return {"method": "chance", **wanted}
-
-
-def overview(judged: list[Judged]) -> pd.DataFrame:
-    """The verdicts by regime as a table; the book's front page takes it from the page that calls this."""
-    from myst_nb import glue  # the book's tool: only a page needs it
-
-    overview = by_regime(judged)
-    glue("claims", show(overview), display=False)
-    return overview

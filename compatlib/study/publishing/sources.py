@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import pandas as pd
-from IPython.display import HTML, Markdown
+from IPython.display import Markdown
 
 from compatlib.evaluation.statistics import (
     FEWEST_SEEDS,
@@ -42,8 +42,8 @@ def run_of(rows: Rows, knobs: type[Knobs]) -> Settings:
     return settings({"profile": profile}, knobs)
 
 
-def tunings(chapter: str, function: Callable[..., pd.DataFrame], knobs: type[Knobs], **options: Any) -> HTML:
-    """A tuning's table of every published profile, with the values marked that the profile's runs take.
+def tunings(chapter: str, function: Callable[..., pd.DataFrame], knobs: type[Knobs], **options: Any) -> None:
+    """Display a tuning's table of every published profile, with the values marked that the profile's runs take.
 
     Args:
         chapter: the tuning.
@@ -51,7 +51,7 @@ def tunings(chapter: str, function: Callable[..., pd.DataFrame], knobs: type[Kno
         knobs: of the chapter that is tuned.
         **options: handed on.
     """
-    return shown(lambda rows: function(rows, run_of(rows, knobs), **options), published(chapter))
+    shown(lambda rows: function(rows, run_of(rows, knobs), **options), published(chapter))
 
 
 def this_build(run: Settings, measured: Rows) -> Source:

@@ -1,16 +1,21 @@
 """What the tests of several chapters need alike."""
 
+import re
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 
+import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
+from matplotlib.collections import PathCollection
 
 from compatlib.data import sources
 from compatlib.evaluation.retrieval import evaluate
-from compatlib.methods import bct, bct_baselines, cmp_nas, fct, independent, sfsc, side_information
+from compatlib.methods import bct, bct_baselines, cmp_nas, dual_tuning, fct, independent, sfsc, side_information
 from compatlib.study.lab import images
 from compatlib.study.lab.class_scores import cell_name
+from compatlib.study.lab.figures import style
 from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.measures.cost import TIMINGS
 from compatlib.study.lab.rows import CELL, CLASS_CELL, Rows
@@ -19,7 +24,7 @@ from compatlib.study.lab.spaces import Space
 from compatlib.study.settings import Settings
 
 SCORES = ("cmc@1", "cmc@5", "map")
-BY_CLASS = (*SCORES, "negative_flips", *(f"auc {name}" for name in SCORES))
+BY_CLASS = (*SCORES, "negative_flips", *(f"{words} {name}" for words in ("auc", "change of") for name in SCORES))
 
 
 @contextmanager
@@ -49,7 +54,7 @@ def without_test_images() -> Callable[[Settings], AbstractContextManager[None]]:
 @pytest.fixture
 def found_only(monkeypatch):
     """From here on every model is found: none can be trained."""
-    for module in (bct, bct_baselines, cmp_nas, fct, independent, sfsc, side_information):
+    for module in (bct, bct_baselines, cmp_nas, dual_tuning, fct, independent, sfsc, side_information):
         for name in [name for name in vars(module) if name == "fit" or name.startswith("fit_")]:
             monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a model is trained again"))
 
@@ -106,3 +111,29 @@ def _comparable(frame: pd.DataFrame) -> pd.DataFrame:
 def comparable() -> Callable[[pd.DataFrame], pd.DataFrame]:
     """Rows in a fixed order, without those of wall clock."""
     return _comparable
+
+
+@pytest.fixture(autouse=True)
+def _whatever_is_drawn_is_kept(monkeypatch) -> Iterator[None]:
+    """A number that a chapter's figure marks stands in the rows that it tells of, each in a place of its own."""
+    drawn, finished = [], style.finished
+    monkeypatch.setattr(style, "finished", lambda figure, **look: drawn.append(figure) or finished(figure, **look))
+    yield
+    for figure in drawn:
+        frame = figure.frame
+        values = [name for name in frame if re.fullmatch(r"mean|low|high|value|seed \d+", name)]
+        assert not frame.drop(columns=values).duplicated().any()
+        kept = frame.select_dtypes("number").to_numpy().ravel() if len(frame) else np.array([])
+        for axis in figure.axes:
+            for place in _marked(axis):
+                assert np.isclose(kept[:, None], place, atol=1e-9).any(), f"{place} is drawn and not kept"
+
+
+def _marked(axis: Axes) -> Iterator[np.ndarray]:
+    """Places of all marks in a panel, of points and of lines with markers."""
+    for points in axis.collections:
+        if isinstance(points, PathCollection):
+            yield from points.get_offsets()
+    for line in axis.lines:
+        if line.get_marker() not in ("None", "", "_", "|"):
+            yield from line.get_xydata()

@@ -5,6 +5,7 @@ import pytest
 
 from compatlib.study.chapters.bct import plan as bct
 from compatlib.study.chapters.cmp_nas import plan as cmp_nas
+from compatlib.study.chapters.dual_tuning import plan as dual_tuning
 from compatlib.study.chapters.fct import plan as fct
 from compatlib.study.chapters.problem import plan as problem
 from compatlib.study.chapters.sfsc import plan as sfsc
@@ -34,7 +35,9 @@ def of(chapter, **changes):
     return run(**on_features() | {"knobs": chapter.Knobs(**known)} | changes)
 
 
-@pytest.mark.parametrize("chapter", [problem, bct, fct, sfsc, cmp_nas], ids=lambda chapter: chapter.CHAPTER.name)
+@pytest.mark.parametrize(
+    "chapter", [problem, bct, fct, dual_tuning, sfsc, cmp_nas], ids=lambda chapter: chapter.CHAPTER.name
+)
 def test_a_chapter_is_measured_whole_on_features(chapter):
     found = measure(chapter.CHAPTER, of(chapter))
     frame = found.rows.frame
@@ -109,6 +112,7 @@ def test_what_must_be_kept_of_an_item_stands_beside_every_row_that_needs_it():
     [
         (bct, {"independent", "BCT A"}, True),
         (fct, {"independent", "BCT A", fct.WITHOUT, fct.WITH}, True),
+        (dual_tuning, {"independent", "L2", "BCT A", "Dual-Tuning"}, True),
         (sfsc, {"BCT-S", "SFSC"}, False),  # every sub-model knows all classes
     ],
     ids=lambda value: getattr(getattr(value, "CHAPTER", None), "name", ""),
@@ -122,7 +126,8 @@ def test_seeds_that_are_not_swept_have_the_headline_alone(chapter, headline, dra
         variants = {each.get("variant", "") for each in columns}
         is_swept = seed in own.sweep_seeds
         assert methods > headline | {"chance"} if is_swept else methods == headline | {"chance"}
-        assert ({f"draw={draw}" for draw in (1, 2, 3, 4)} <= variants) == (draws and is_swept)
+        drawn_anew = {each.rpartition(";")[2] for each in variants}
+        assert ({f"draw={draw}" for draw in (1, 2, 3, 4)} <= drawn_anew) == (draws and is_swept)
 
 
 def test_a_gallery_may_be_embedded_again_in_another_transformations_order():

@@ -213,15 +213,14 @@ RATES, SCALES = (0.1, 0.2), (1.0, 4.0)
 def tuned_run(tiny_run):
     """Four classes of twenty digits, of which two are held out; three epochs, of which one is left."""
     values = {"classes": 4, "train_per_class": 20, "training.epochs": 3, "knobs.widths": (0.5, 1.0)}
+    values |= {"knobs.rates": RATES, "knobs.logit_scales": SCALES}
     return changed(tiny_run(tuning.Knobs, seeds=[2]), values)
 
 
 @pytest.fixture(scope="module")
 def tuned(tuned_run, keeps_trained, without_test_images):
     """Measured where no test image can be read."""
-    with pytest.MonkeyPatch.context() as patch, without_test_images(tuned_run):
-        patch.setattr(tuning, "RATES", RATES)
-        patch.setattr(tuning, "LOGIT_SCALES", SCALES)
+    with without_test_images(tuned_run):
         return measure(tuning.CHAPTER, tuned_run)
 
 
@@ -336,12 +335,19 @@ def test_the_studys_values_are_the_lowest_rates_that_lie_within_half_a_point_of_
     assert run.knobs.logit_scale in scales[1:-1]
 
 
-@pytest.mark.parametrize("profile", ["heads", "omniglot"])
-@pytest.mark.parametrize(("split", "methods"), [(CLOSED, tuning.TUNED), (OPEN_SET, tuning.OPEN_SETS_OWN)])
-def test_the_values_of_heads_are_chosen_by_the_same_rule_on_either_split(profile, split, methods):
+OF_HEADS = {CLOSED: tuning.TUNED, OPEN_SET: tuning.OPEN_SETS_OWN}
+
+
+@pytest.mark.parametrize(
+    ("profile", "split", "methods"),
+    [(profile, split, methods) for profile in ("heads", "omniglot") for split, methods in OF_HEADS.items()]
+    + [("study_signed", CLOSED, tuning.OPEN_SETS_OWN)],
+)
+def test_the_values_of_signed_heads_are_chosen_by_the_same_rule(profile, split, methods):
     """The evidential loss's divergence was tried at one rate alone, that of the base models."""
     run = settings({"profile": profile}, Knobs)
     judged = tuning.judged(sidecars.published(tuning.CHAPTER, profile, run.dataset), split)
+    assert set(judged.index.get_level_values("method")) == set(methods)
     for method in methods:
         variant, _ = judged[method].idxmax()
         rates = judged[method, variant]
@@ -416,12 +422,12 @@ def test_the_columns_value_names_what_is_not_the_rate():
 def test_a_trial_without_values_of_its_own_is_the_tunings_candidate(tuned_run, monkeypatch):
     """So that the two tables can stand side by side."""
     run = validation(tuned_run, shortened=3)
-    alike = [Trial(m, 0.05, 4.0 if m == "BCT-S + uncertainty" else None) for m in tuning.TUNED]
+    alike = [Trial(m, RATES[0], 4.0 if m == "BCT-S + uncertainty" else None) for m in tuning.TUNED]
     monkeypatch.setattr(trials, "TRIALS", alike)
     tuned = [case for case in tuning.cases(run, 102) if case.columns["variant"] in ("", "4")]
     candidates = {(case.columns["method"], case.columns["x"]): case for case in tuned}
     for case in trials.cases(run, 102):
-        assert case.run(run) == candidates[case.columns["method"], 0.05].run(run)
+        assert case.run(run) == candidates[case.columns["method"], RATES[0]].run(run)
 
 
 def test_the_trials_are_none_of_the_tunings_but_where_the_gradients_are_looked_at():

@@ -43,6 +43,10 @@ def test_every_role_has_its_share_of_the_images(tiny):
         assert share_of(role, run).digest() == share_of("old", run).digest()
     for role in ("new", "twin", "small", "new_narrow", "new_deep", "new_cosine", "new_arcface", "new_deep_arcface"):
         assert share_of(role, run).digest() == whole.digest()
+    for role, wrong in (("old_mislabelled_20", 2), ("old_mislabelled_40", 3)):
+        images, right = share_of(role, run), share_of("old", run).labels
+        assert torch.equal(images.images, share_of("old", run).images)
+        assert torch.bincount(right[images.labels != right]).tolist() == [wrong] * (CLASSES // 2)
     assert share_of("old_open", run).labels.unique().tolist() == [0, 1]
     assert share_of("new_open", run).digest() == open_set(run).train.digest()
 

@@ -138,7 +138,7 @@ def columns_of(cases: list[Case], name: str) -> set[str]:
 
 
 @pytest.mark.parametrize("behaviour", BEHAVIOURS)
-@pytest.mark.parametrize("name", ["problem", "bct", "fct", "sfsc"])
+@pytest.mark.parametrize("name", ["problem", "bct", "fct", "dual_tuning", "sfsc"])
 def test_a_case_ages_exactly_with_the_behaviours_that_it_stands_on(no_data, numbered, name, behaviour):
     chapter = CHAPTERS[name]
     run = settings({"profile": "laptop"}, chapter.knobs)

@@ -31,6 +31,21 @@ def make_page():
 
 
 @pytest.fixture
+def with_table(make_page):
+    """Puts a page there that shows a table, in a cell of this id."""
+
+    def make(run, page, cell_id="levels"):
+        make_page(run, page)
+        notebook = nbformat.read(run.page(page), as_version=4)
+        notebook.cells[-1].update(id=cell_id, metadata={"caption": "Levels"})
+        data = {"text/html": "<table></table>", "text/csv": f"mAP\n{page}\n"}
+        notebook.cells[-1].outputs = [nbformat.v4.new_output("display_data", data)]
+        nbformat.write(notebook, run.page(page))
+
+    return make
+
+
+@pytest.fixture
 def no_sphinx(monkeypatch):
     """Stands for Sphinx, which the workflow's test runs: says only which pages it was given."""
 
@@ -108,6 +123,27 @@ def test_chapters_are_exactly_those_of_the_run(whole, make_page, no_sphinx):
     assert sorted(path.name for path in chapters.iterdir()) == ["first.ipynb", "second.ipynb"]
     assert all("of the laptop" in path.read_text() for path in chapters.iterdir())
     assert "of the laptop" not in whole.html.read_text()
+
+
+def test_the_rows_behind_a_table_lie_beside_its_page(whole, with_table, no_sphinx):
+    executed = whole.page("first")
+    with_table(whole, "first")
+    before = executed.read_bytes()
+    build_html(whole)
+    assert (whole.html.parent / "chapters" / "data" / "levels.csv").read_text() == "mAP\nfirst\n"
+    assert "Table 1." in json.loads(whole.html.read_text())["first"]
+    assert executed.read_bytes() == before  # numbers are the book's
+    assert is_fresh(whole)
+
+
+def test_tables_of_two_pages_that_are_called_alike_are_refused(whole, with_table, no_sphinx):
+    for page in ("first", "second"):
+        with_table(whole, page)
+    with pytest.raises(BookError, match=r"page second has a table or figure of another page's id: levels\.csv"):
+        build_html(whole)
+    with_table(whole, "second", "others")
+    build_html(whole)
+    assert len(list((whole.html.parent / "chapters" / "data").iterdir())) == 2
 
 
 def test_failing_sphinx_leaves_the_earlier_book(whole, no_sphinx, monkeypatch):

@@ -387,7 +387,7 @@ def test_class_scores_of_a_seed_that_was_left_out_are_not_those_of_the_seed_that
 
 def test_the_tunings_seeds_are_never_a_chapters():
     """Nor are a tuning's cells another chapter's: its seeds would be added to them."""
-    for chapter in ("problem", "bct", "fct", "sfsc", "cmp_nas"):
+    for chapter in ("problem", "bct", "fct", "dual_tuning", "sfsc", "cmp_nas"):
         own = row_files.read(chapter)
         assert (own.frame["seed"] < VALIDATION_SEED).all()
         for tuning in (name for name, each in CHAPTERS.items() if each.prepared is not unchanged):

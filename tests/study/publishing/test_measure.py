@@ -8,6 +8,7 @@ import torch
 
 from compatlib.study.lab import artifacts, experiment, row_files, rows
 from compatlib.study.publishing import measure
+from compatlib.study.publishing.chapters import CHAPTERS
 
 
 @pytest.fixture
@@ -75,8 +76,7 @@ def test_a_tuning_is_a_chapter_too(published):
 
 def test_the_command_line_names_what_is_wrong(published, capsys):
     assert measure.main(["nothing"]) == 2
-    chapters = "problem, bct, bct_tuning, fct, fct_tuning, fct_trials, sfsc, sfsc_tuning, sfsc_trials, recipe"
-    assert f"unknown chapter 'nothing'; choose one of {chapters}" in capsys.readouterr().err
+    assert f"unknown chapter 'nothing'; choose one of {', '.join(CHAPTERS)}" in capsys.readouterr().err
     assert measure.main(["problem", "--profile", "huge"]) == 2
     assert "unknown profile 'huge'; choose one of" in capsys.readouterr().err
     assert measure.main(["problem", "--profile", "smoke", "--seeds", "0"]) == 0

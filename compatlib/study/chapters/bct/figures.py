@@ -1,7 +1,7 @@
 """Figures of the chapter *BCT*, from its rows."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -13,10 +13,11 @@ from compatlib.study.chapters.bct.plan import CHAIN
 from compatlib.study.chapters.bct.tables import CROSS, OLD, PARAGON, PLAIN, SELF, chained, methods_of
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, SUBSETS, Picks, compared, measured_or_none
-from compatlib.study.lab.figures.marks import curve, dots, heat_maps, logarithmic
+from compatlib.study.lab.figures.marks import curve, differences, heat_maps, level, logarithmic
 from compatlib.study.lab.figures.sources import HEADS, Source, own_head
 from compatlib.study.lab.rows import Rows
 
+GAINED = "new/old − old/old (points)"
 SWEPT = (("new / old", CROSS), ("new / new", SELF))
 SWEEPS = {"class-incremental": "half of the classes, then all", "open-set": "open set: unseen identities"}
 SHARES = ("25 %", "50 %", "100 %")  # of the classes, by generation
@@ -32,7 +33,7 @@ def criterion(measured: Rows, split: str = "class-incremental") -> Figure:
             panels[words][title] = {
                 method: compared(measured, {**place, **CROSS, "method": method}, {**place, **OLD}) for method in methods
             }
-    return _beside_the_line(panels, 0.5 * len(methods) + 1.9, sharex=True)
+    return differences(panels, GAINED, height=0.5 * len(methods) + 1.9, sharex=True)
 
 
 def criteria(sources: Sequence[Source]) -> Figure:
@@ -46,7 +47,7 @@ def criteria(sources: Sequence[Source]) -> Figure:
             }
             for metric, title in RANK_1_AND_MAP.items()
         }
-    return _beside_the_line(panels, height=0.5 * len(story.METHODS) + 1.9)
+    return differences(panels, GAINED, height=0.5 * len(story.METHODS) + 1.9)
 
 
 def when(sources: Sequence[Source], metric: str = "cmc@1") -> Figure:
@@ -61,20 +62,11 @@ def when(sources: Sequence[Source], metric: str = "cmc@1") -> Figure:
                 variant = "" if head == own_head(source) else f"head={head}"
                 cells = _placed(story.criterion(offset, variant), method=method, metric=metric)
                 lines[f"{method}, {named}"] = measured_or_none(source.rows, *cells)
-    return _beside_the_line(panels, height=0.55 * len(story.COMPARED) * len(HEADS) + 1.9)
+    return differences(panels, GAINED, height=0.55 * len(story.COMPARED) * len(HEADS) + 1.9)
 
 
 def _placed(criterion: tuple[Picks, Picks], **cell: str) -> list[dict[str, Any]]:
     return [{**story.PLACE, **cell, **side} for side in criterion]
-
-
-def _beside_the_line(
-    panels: Mapping[str, Mapping[str, Mapping[str, Paired | None]]], height: float, **options: bool
-) -> Figure:
-    figure = dots(panels, "new/old − old/old (points)", height=height, **options)
-    for axis in figure.axes:
-        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
-    return figure
 
 
 def trade_off(measured: Rows, metric: str = "cmc@1", split: str = "class-incremental") -> Figure:
@@ -92,6 +84,8 @@ def trade_off(measured: Rows, metric: str = "cmc@1", split: str = "class-increme
         axis.scatter(own, cross, marker=look["marker"], s=30, alpha=0.6, linewidths=1.4, **colours)
         large = {"marker": look["marker"], "s": 110, "linewidths": 1.8, "label": method}
         axis.scatter(own.mean(), cross.mean(), **large, **colours)
+        for seed, value in cross.items():
+            figure.note(axis, {"series": method, "seed": seed, "x": own[seed], "value": value})
     # The lines' names stand at the axes, where no point hides them.
     axis.annotate("old / old", (1.01, old), xycoords=("axes fraction", "data"), va="center", fontsize=10)
     axis.annotate("paragon", (paragon, 1.01), xycoords=("data", "axes fraction"), ha="center", fontsize=10)
@@ -137,6 +131,6 @@ def _swept(axis: Axes, measured: Rows, place: dict[str, str]) -> None:
         curve(axis, rows, number + (0 if form == "BCT A" else 2), f"{words}, {form}", 100, **look)
     for cell, line, words in ((PARAGON, ":", "new / new, λ = 0 (paragon)"), (OLD, "--", "old / old: the criterion")):
         height = 100 * measured.of(**place, **cell)["value"].mean()
-        axis.axhline(height, color=style.COLOURS[-1], linestyle=line, label=words)
+        level(axis, height, words, linestyle=line)
     logarithmic(axis, sorted(set(rows["x"])))
     axis.set_xlabel("weight λ of the influence loss")

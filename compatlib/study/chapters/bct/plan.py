@@ -1,19 +1,16 @@
 """What the chapter *BCT* measures: upgrades with the influence loss and with its baselines."""
 
 import itertools
-from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, ClassVar, Literal
-
-from pydantic import Field, field_validator
+from collections.abc import Iterator
+from typing import Any, ClassVar, Literal
 
 from compatlib.models.resnet import HEADS
 from compatlib.study.lab.cases import Case, case, under
-from compatlib.study.lab.changes import CHANGES
+from compatlib.study.lab.changes import CHANGES, SAME_ENCODER
 from compatlib.study.lab.experiment import Chapter
 from compatlib.study.lab.images import CLASS_INCREMENTAL, GENERATIONS, OPEN_SET, SAMPLE_INCREMENTAL
 from compatlib.study.lab.measures import (
     chance,
-    collapse,
     flips,
     likeness,
     old_classifier,
@@ -24,7 +21,8 @@ from compatlib.study.lab.measures import (
 )
 from compatlib.study.lab.spaces import ClassMeans, Labels, Of, Shifted
 from compatlib.study.lab.trainables import Base, Trainable, upgraded
-from compatlib.study.lab.trainables.upgrades import METHODS as TRAINED
+from compatlib.study.lab.trainables.upgrades import ByMethod
+from compatlib.study.lab.upgrade_cases import upgrade_cases
 from compatlib.study.settings import MethodKnobs, Settings, methods, tables
 
 # B6 comes with B1, which is always measured. "offset": B1, the chain and the open set without the common offset;
@@ -33,7 +31,7 @@ TABLES = ("B1", "B2", "B3", "B4", "B5", "offset", "head", "draws")
 # Where the page names none. The sweeps of `study` stand on `laptop`, the other axes on `heads`; the open set has a
 # control in `omniglot`.
 TABLES_OF = {
-    "study": ("B1", "B3"),
+    "study": ("B1", "B3", "offset"),
     "large": ("B1", "offset"),
     "omniglot": ("B1", "B5", "offset"),
     "laptop": ("B1", "B2", "B3", "B4", "B5", "offset"),
@@ -50,14 +48,13 @@ METHODS = (
     "BCT B",
     "BCT C",
 )
-ALL_METHODS = (*METHODS, "BCT D")  # form D is tried where heads are trained
+ALL_METHODS = (*METHODS, "BCT D")  # form D is tried on real images alone
 FORMS = ("BCT A", "BCT B", "BCT C")
 HEADLINE = ("independent", "BCT A")  # of every seed where heads are trained, and of every draw of the old classes
 DRAWS = (1, 2, 3, 4)  # besides the data set's own order
 OFFSETS = ("shifted", "centred")
 # Methods that a claim speaks of are trained for every seed, the others for the sweeps' seeds.
 CLAIMED = ("independent", "L2", "triplet, raw", "contrastive", *FORMS)
-SAME_ENCODER = "the same encoder"
 ON_SAMPLES = ("independent", "BCT C")  # compared where half of the images are old, if a run measures both
 WEIGHTS = (0.1, 0.3, 1.0, 3.0, 10.0)
 CHAIN = {"generation 1": Base("old_quarter"), "generation 2": "old", "generation 3": "new"}
@@ -69,8 +66,7 @@ CHAINED = ("independent", "BCT A", "BCT C")
 class Knobs(MethodKnobs):
     """The page's own parameters: the distance, and the tables (such as "B1,B3") and methods of B1 to measure.
 
-    weights: by method, of the compatibility term, where the profile's tuning found others than `upgrades.METHODS` has;
-    a mapping, or pairs.
+    weights: by method, of the compatibility term, where the profile's tuning found others than `upgrades.METHODS` has.
     """
 
     chapter: ClassVar[str] = "bct"
@@ -78,16 +74,7 @@ class Knobs(MethodKnobs):
     tables_of: ClassVar[dict[str, tuple[str, ...]]] = TABLES_OF
     all_methods: ClassVar[tuple[str, ...]] = ALL_METHODS
     distance: Literal["cosine", "euclidean"] = "cosine"
-    weights: tuple[tuple[str, Annotated[float, Field(gt=0)]], ...] = ()
-
-    @field_validator("weights", mode="before")
-    @classmethod
-    def _of_methods(cls, weights: Any) -> Any:
-        weights = tuple(weights.items()) if isinstance(weights, Mapping) else weights
-        unknown = [name for name, _ in weights if name not in TRAINED]
-        if unknown:
-            raise ValueError(f"weights are given for {unknown}, which are no methods; choose from {tuple(TRAINED)}")
-        return weights
+    weights: ByMethod = ()
 
 
 def cases(run: Settings, seed: int) -> Iterator[Case]:
@@ -120,7 +107,7 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
                 same = upgrade_cases(run, method, old, upgraded(method), variant=SAME_ENCODER)
                 yield from under(same, {"encoders.new": run.encoders.old})
     if "B3" in wanted and is_swept:
-        for method in CHAINED if run.encoders or run.dataset == "cifar100" else HEADLINE:
+        for method in CHAINED if is_real(run) else HEADLINE:
             yield from chain_cases(run, method)
     if "B4" in wanted and is_swept:
         yield from sweep_cases(run, ("BCT A", "BCT C"), "old", "new", CLASS_INCREMENTAL)
@@ -132,9 +119,14 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
 
 def of_seed(run: Settings, seed: int) -> tuple[str, ...]:
     """The methods that a seed measures: all where it is swept, else those that claims need most seeds of."""
-    chosen = [method for method in methods(run) if method in METHODS or run.encoders]
+    chosen = [method for method in methods(run) if method in METHODS or is_real(run)]
     few = HEADLINE if run.encoders else CLAIMED
     return tuple(method for method in chosen if seed in run.sweep_seeds or method in few)
+
+
+def is_real(run: Settings) -> bool:
+    """Whether models see real images, or real encoders' features; not drawn ones."""
+    return bool(run.encoders) or run.dataset == "cifar100"
 
 
 def upgrade(run: Settings, method: str, **options: Any) -> Trainable:
@@ -167,19 +159,6 @@ def head_cases(run: Settings, seed: int) -> Iterator[Case]:
         new = upgrade(run, method)
         yield from under(upgrade_cases(run, method, old, new, variant=variant), changes)
         yield from under(offset_cases(run, method, old, new, variant=variant), changes)
-
-
-def upgrade_cases(
-    run: Settings, method: str, old: Trainable, new: Trainable, *, split: str = CLASS_INCREMENTAL, **columns: Any
-) -> Iterator[Case]:
-    """Table B1: new/old, new/new, what flips and whether anything collapsed; of models trained apart old/old too."""
-    place = {"split": split, "method": method, "distance": run.knobs.distance, **columns}
-    cross, own = {"query_model": "new", "gallery_model": "old"}, {"query_model": "new", "gallery_model": "new"}
-    yield case(Of(new), Of(old), scores, popularity, flips, **place, **cross)
-    yield case(Of(new), Of(new), scores, popularity, collapse, **place, **own)
-    if method == "independent":
-        before = {"query_model": "old", "gallery_model": "old"}
-        yield case(Of(old), Of(old), scores, popularity, collapse, **place, **before)
 
 
 def diagnosis_cases(

@@ -30,8 +30,8 @@ from compatlib.study.chapters.cmp_nas.tables import (
     tau,
 )
 from compatlib.study.lab.figures import style
-from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, measured_or_none, pair, present
-from compatlib.study.lab.figures.marks import curve, dots
+from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, compared, measured_or_none, pair, present
+from compatlib.study.lab.figures.marks import curve, differences, level
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.images import SEARCHED
 from compatlib.study.lab.measures.paths import JUDGED
@@ -50,10 +50,7 @@ def rule(sources: Sequence[Source]) -> Figure:
             title: {method: _rule(source.rows, method, metric) for method in OBJECTIVES}
             for metric, title in RANK_1_AND_MAP.items()
         }
-    figure = dots(panels, "M(q, g) − M(q, q) (points)", height=0.5 * len(OBJECTIVES) + 1.4)
-    for axis in figure.axes:
-        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
-    return figure
+    return differences(panels, "M(q, g) − M(q, q) (points)", height=0.5 * len(OBJECTIVES) + 1.4)
 
 
 def _rule(measured: Rows, method: str, metric: str) -> Paired | None:
@@ -107,18 +104,26 @@ def _points(
     cost: str,
     test: Mapping[str, str] = CROSS_TEST,
 ) -> None:
-    """Every seed as a small point, their mean as a large one."""
+    """Every seed as a small point, their mean as a large one with its 95 % interval."""
     look = style.look(number)
     for place, name in enumerate(names):
         operations = measured.by_seed(**OPEN, **name, **CROSS_TEST, metric=cost) / 1e6
-        scores = 100 * measured.by_seed(**OPEN, **name, **test, subset="all", metric=metric)
-        axis.scatter(operations.reindex(scores.index), scores, color=look["color"], s=10, alpha=0.6)
-        axis.scatter([operations.mean()], [scores.mean()], **look, s=52, zorder=3, label=None if place else words)
+        link = compared(measured, {**OPEN, **name, **test, "subset": "all", "metric": metric})
+        line, at = {"series": words, "network": " ".join(filter(None, name.values()))}, operations.mean()
+        for seed, value in link.differences.items():
+            axis.scatter([operations[seed]], [100 * value], color=look["color"], s=10, alpha=0.6)
+            found = {"x": operations[seed], "value": 100 * value}
+            axis.figure.note(axis, line | {"of": f"seed {seed}", **found})
+        if np.isfinite(link.low):
+            axis.plot([at, at], [100 * link.low, 100 * link.high], color=look["color"], linewidth=1.6)
+        axis.scatter([at], [100 * link.mean], **look, s=52, zorder=3, label=None if place else words)
+        found = {"x": at, "mean": 100 * link.mean, "low": 100 * link.low, "high": 100 * link.high}
+        axis.figure.note(axis, line | {"of": "all seeds", **found})
 
 
 def _finish(axis: Axes, measured: Rows, metric: str, label: str) -> None:
     paragon = 100 * measured.by_seed(**{**PLACE, **OF_PARAGON, "metric": metric}).mean()
-    axis.axhline(paragon, color=style.COLOURS[-1], linestyle=":", linewidth=1.4, label="M(g, g), the paragon")
+    level(axis, paragon, "M(g, g), the paragon", linestyle=":", linewidth=1.4)
     axis.set(xlabel=label, ylabel=f"{METRICS[metric]} (%)", xscale="log")
 
 
@@ -192,6 +197,10 @@ def _history(measured: Rows, method: str, query: str) -> pd.DataFrame:
 def _scatter(axis: Axes, across: pd.Series, up: pd.Series) -> None:
     """Pairs of equal index, a colour a seed."""
     for number, seed in enumerate(up.index.unique("seed")):
-        look = style.look(number)
         one, other = (each.xs(seed, level="seed") for each in (across, up))
-        axis.scatter(one.reindex(other.index), other, s=26, alpha=0.75, label=f"seed {seed}", **look)
+        one = one.reindex(other.index)
+        axis.scatter(one, other, s=26, alpha=0.75, label=f"seed {seed}", **style.look(number))
+        for path, value in other.items():
+            named = path if isinstance(path, tuple) else (path,)
+            found = {"series": f"seed {seed}", "path": f"{named[0]:.0f}", "x": one[path], "value": value}
+            axis.figure.note(axis, found)

@@ -9,7 +9,7 @@ from compatlib.study.chapters.fct.backfilling import balances, curve_cell, curve
 from compatlib.study.chapters.fct.tables import BCT, MAIN, OLD, PARAGON, TRANSFORMED, TRANSFORMED_WITH
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, compared
-from compatlib.study.lab.figures.marks import curve, dots, draw_image
+from compatlib.study.lab.figures.marks import curve, differences, dots, draw_image, level
 from compatlib.study.lab.measures.backfilling import SHARE
 from compatlib.study.lab.rows import Rows
 
@@ -56,7 +56,7 @@ def curves(measured: Rows, metric: str = "cmc@1", distance: str = "euclidean") -
             found = measured.of(**curve_cell(method, order, beside), **place, x_name=SHARE)
             look = {"linestyle": line, "markevery": 3, "markersize": 6}
             curve(axis, found.assign(x=100 * found["x"]), number, f"h of {method}, {order} order", 100, **look)
-        axis.axhline(new, color=style.COLOURS[-1], linestyle=":", linewidth=1.4, label="new / new: all backfilled")
+        level(axis, new, "new / new: all backfilled", linestyle=":", linewidth=1.4)
         axis.set_title(beside)
         axis.set_xlabel("share of the gallery embedded again (%)")
     axes[0, 0].set_ylabel(f"{METRICS[metric]} (%), {distance}")
@@ -76,10 +76,7 @@ def balance(measured: Rows) -> Figure:
             for words, (own, random) in balances().items()
         }
         panels[title] = {"its own order − a random one": links}
-    figure = dots(panels, "{} (points)", height=3.2)
-    for axis in figure.axes:
-        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
-        axis.margins(x=0.08, y=0.12)
+    figure = differences(panels, "{} (points)", height=3.2)
     figure.axes[0].set_ylabel("cross-entropy in FastFill's loss")
     return figure
 
@@ -100,6 +97,7 @@ def first_and_last(images: ImageSet, log_variances: np.ndarray, *, count: int = 
             draw_image(axis, images, item)
             axis.set(xticks=[], yticks=[])
             axis.set_title(f"{log_variances[item]:.1f}", fontsize=9, pad=2)
+            figure.note(axis, {"panel": words, "measure": "", "item": item, "stated s": log_variances[item]})
         axes[row, 0].set_ylabel(words, rotation=0, ha="right", va="center", fontsize=11)
     figure.subplots_adjust(wspace=0.08, hspace=0.35)
     return style.finished(figure)

@@ -39,7 +39,7 @@ TABLES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6", "balance", "riva
 # Where the page names none; what `study` leaves out stands on `laptop`.
 ON_IMAGES = ("F1", "views", "F2", "sizes", "F3", "F4", "F5", "F6")
 TABLES_OF = {
-    "study": ("F1", "views", "F2", "F5", "F6"),
+    "study": ("F1", "views", "F2", "F5", "F6", "balance"),
     "large": ("F1",),
     "laptop": (*ON_IMAGES, "balance", "rival"),
     "smoke": ON_IMAGES,

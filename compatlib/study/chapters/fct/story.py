@@ -16,6 +16,7 @@ from compatlib.study.lab.figures.columns import Column, difference, level, mean
 from compatlib.study.lab.figures.sources import Entries, Finding, Paper, Source, against
 from compatlib.study.lab.figures.tables import Line, each
 from compatlib.study.lab.figures.texts import effect
+from compatlib.study.lab.trainables.sides import COMPONENTS
 
 PLACE = {**MAIN, "subset": "all", "distance": "euclidean"}  # the paper's distance
 COSINE = {**PLACE, "distance": "cosine"}
@@ -33,6 +34,7 @@ IN_FCT = {
     (WITH, "new", "h(old)"): "FCT",
     ("independent", "new", "new"): "paragon",
 }
+EQUAL = 128.0  # numbers of side-information, as many as the new embedding has
 AREAS = {"cmc@1": "auc cmc@1", "map": "auc map"}
 
 
@@ -138,6 +140,11 @@ def findings(sources: Sequence[Source]) -> Markdown:
         ),
     ]
     found = [against(*each, **PLACE) for each in wanted]
+    kinds = (
+        {**NEW_ON_H, "method": WITH, "variant": kind, "x_name": SIZE, "x": EQUAL} for kind in (COMPONENTS, "SimCLR")
+    )
+    words = f"Principal components of raw features in place of SimCLR, {EQUAL:g} numbers each"
+    found.append(against(words, *kinds, **PLACE))
     areas = {
         name.replace("@", "_"): Column(tuple({**PLACE, **cell, "metric": area} for cell in (own, random)), effect)
         for name, area in AREAS.items()

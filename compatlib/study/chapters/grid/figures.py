@@ -1,6 +1,6 @@
 """Under which conditions SFSC's halves help: one panel for every axis of the grid `conditions`."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,12 +21,13 @@ from compatlib.study.chapters.grid.conditions import (
 from compatlib.study.chapters.sfsc.plan import FULL_GALLERY, MEAN, OWN_GALLERIES
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import METRICS, Picks, compared, pair
-from compatlib.study.lab.figures.marks import logarithmic
+from compatlib.study.lab.figures.marks import logarithmic, noted
 from compatlib.study.lab.figures.sources import HEADS as HEADS_IN_WORDS
 from compatlib.study.lab.rows import NoRowError, Rows
 from compatlib.study.lab.trainables.widths import BCT_S
 
 GALLERIES = {FULL_GALLERY: "on the full model's gallery", OWN_GALLERIES: "on their own galleries"}
+PLACES = ("full gallery", "own galleries")  # in short
 
 
 class Line(NamedTuple):
@@ -126,15 +127,23 @@ def _draw_conflicts(axis: Axes, measured: Rows, metric: str) -> None:
         except NoRowError:
             continue
     if links:
-        _with_intervals(axis, links.keys(), list(links.values()), 2, None, linestyle="none")
+        _with_intervals(axis, list(links), list(links.values()), 2, None, dict(enumerate(PLACES)), linestyle="none")
         axis.set_xlim(-0.5, len(GALLERIES) - 0.5)
-    axis.set_xticks(range(len(GALLERIES)), ["full gallery", "own galleries"])
+    axis.set_xticks(range(len(GALLERIES)), PLACES)
     axis.set(title="projection", xlabel="under the triplet loss")
 
 
 def _with_intervals(
-    axis: Axes, places: Iterable[float], links: Sequence[Paired], number: int, label: str | None, **look: Any
+    axis: Axes,
+    places: Sequence[float],
+    links: Sequence[Paired],
+    number: int,
+    label: str | None,
+    names: Mapping[float, str] | None = None,  # of places that are no numbers
+    **look: Any,
 ) -> None:
     means = 100 * np.array([link.mean for link in links])
     ends = np.nan_to_num(100 * np.array([[link.mean - link.low, link.high - link.mean] for link in links]).T)
-    axis.errorbar(list(places), means, yerr=ends, label=label, capsize=3, **style.look(number), **look)
+    axis.errorbar(places, means, yerr=ends, label=label, capsize=3, **style.look(number), **look)
+    for place, link in zip(places, links, strict=True):
+        noted(axis, link, {"series": label, "x": (names or {}).get(place, place)})

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import pandas as pd
 
-from compatlib.study.chapters.bct.plan import upgrade_cases
 from compatlib.study.chapters.sfsc.plan import FULL_GALLERY, MEAN, OWN_GALLERIES, score_cases
 from compatlib.study.chapters.sfsc.plan import Knobs as SwitchableKnobs
 from compatlib.study.lab.cases import Case, case, under
@@ -23,6 +22,7 @@ from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.spaces import Of
 from compatlib.study.lab.trainables import Base, Upgrade
 from compatlib.study.lab.trainables.widths import SFSC
+from compatlib.study.lab.upgrade_cases import upgrade_cases
 from compatlib.study.settings import Settings, changed
 
 AS_PUBLISHED = "as published"

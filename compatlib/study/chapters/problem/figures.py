@@ -15,7 +15,7 @@ from compatlib.study.chapters.problem.story import PLACE
 from compatlib.study.chapters.problem.tables import CASES
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import CHANCE, METRICS, Picks, measured_or_none, pair
-from compatlib.study.lab.figures.marks import dots, draw_image, heat_maps
+from compatlib.study.lab.figures.marks import differences, dots, draw_image, heat_maps, level
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.rows import Rows
 
@@ -48,8 +48,8 @@ def meetings(sources: Sequence[Source], metric: str = "cmc@1") -> Figure:
         }
     figure = dots(panels, f"{METRICS[metric]} (%)", height=HEIGHT)
     for axis, source in zip(figure.axes, sources, strict=True):
-        level = 100 * source.rows.by_seed(**CHANCE, subset="all", metric=metric).mean()
-        axis.axvline(level, color=style.COLOURS[-1], linestyle=":", linewidth=1.4)
+        chance = 100 * source.rows.by_seed(**CHANCE, subset="all", metric=metric).mean()
+        level(axis, chance, "a random ranking", across=True, linestyle=":", linewidth=1.4)
     return figure
 
 
@@ -64,10 +64,7 @@ def apart(sources: Sequence[Source]) -> Figure:
                 case: measured_or_none(source.rows, {**PLACE, "metric": metric, **pair(*models)}, chance)
                 for case, *models in CASES
             }
-    figure = dots(panels, "together − random (points)", height=HEIGHT, sharex=True)
-    for axis in figure.axes:
-        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
-    return figure
+    return differences(panels, "together − random (points)", height=HEIGHT, sharex=True)
 
 
 def heat_map(measured: Rows, metric: str = "cmc@1") -> Figure:
@@ -109,19 +106,21 @@ def ranked_galleries(
         own = axes[:, 2 + block * (top + 1) :][:, :top]
         found = search(query[chosen], gallery, top + 1, distance=distance).indices
         for row, index, nearest in zip(own, chosen, found, strict=True):
-            _ranked(row, images, index, [item for item in nearest if item != index])
+            _ranked(row, images, index, [item for item in nearest if item != index], title)
         _head(own[0, top // 2], title)
     figure.subplots_adjust(wspace=0.12, hspace=0.35)
     return style.finished(figure)
 
 
-def _ranked(axes: np.ndarray, images: ImageSet, query: int, items: list[int]) -> None:
+def _ranked(axes: np.ndarray, images: ImageSet, query: int, items: list[int], gallery: str) -> None:
     """One query's first items, as many as there are axes."""
-    for axis, item in zip(axes, items, strict=False):
+    for rank, (axis, item) in enumerate(zip(axes, items, strict=False), 1):
         is_right = bool(images.labels[item] == images.labels[query])
         draw_image(axis, images, item)
         _frame(axis, style.COLOURS[0] if is_right else style.COLOURS[1], "-" if is_right else "--")
         axis.set_title("✓" if is_right else "✗", fontsize=10, color="black", pad=2)
+        row = {"query": query, "rank": rank, "item": item, "right": "yes" if is_right else "no"}
+        axis.figure.note(axis, {"panel": gallery, "measure": "", **row})
 
 
 def _head(axis: Axes, title: str) -> None:

@@ -13,7 +13,7 @@ from compatlib.study.chapters.sfsc.plan import FULL, WHOLE_MATRIX
 from compatlib.study.chapters.sfsc.tables import CLOSED, ON_FULL, OWN, PLAIN, widths_of
 from compatlib.study.lab.figures import style
 from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, measured_or_none, pair, present
-from compatlib.study.lab.figures.marks import curve, dots, heat_maps, logarithmic
+from compatlib.study.lab.figures.marks import curve, differences, heat_maps, logarithmic
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.figures.texts import seeds_in_words
 from compatlib.study.lab.measures.gradients import EPOCH
@@ -73,11 +73,7 @@ def effects(sources: Sequence[Source], first: str = SFSC, second: str = BCT_S) -
             cells = [{**place, "method": method} for method in (first, second)]
             links = [(source.words, measured_or_none(source.rows, *cells)) for source in sources]
             panels[title][words] = {f"{name}\n({seeds_in_words(link.n)})": link for name, link in links if link}
-    figure = dots(panels, f"{first} − {second} (points)", height=0.7 * len(sources) + 1.9, sharex=True)
-    for axis in figure.axes:
-        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
-        axis.margins(x=0.08, y=0.12)
-    return figure
+    return differences(panels, f"{first} − {second} (points)", height=0.7 * len(sources) + 1.9, sharex=True)
 
 
 def matrices(measured: Rows, metric: str = "cmc@1") -> Figure:
@@ -146,9 +142,11 @@ def priorities(measured: Rows) -> Figure:
             cell = {**CLOSED, "method": method, "query_model": width, "x_name": EPOCH}
             norms, doubts = (measured.of(**cell, metric=metric) for metric in (NORM, "uncertainty"))
             for axis, found in zip(row, (norms, doubts), strict=False):
-                curve(axis, found, number, f"width {width}", markersize=5)
+                curve(axis, found, number, f"width {width}", panel=method, markersize=5)
             means = [found.groupby("x")["value"].mean() for found in (doubts, norms)]
             row[2].plot(*means, **style.look(number), markersize=5)
+            for doubt, norm in zip(*means, strict=True):
+                figure.note(row[2], {"panel": method, "series": f"width {width}", "x": doubt, "mean": norm})
         _by_epoch(row[0], ylabel=NORM)
         _by_epoch(row[1], ylabel=UNCERTAINTY, title=method)
         row[2].set(xlabel=UNCERTAINTY, ylabel=NORM)

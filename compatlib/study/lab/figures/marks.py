@@ -1,5 +1,6 @@
 """What several chapters' figures draw alike."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -33,12 +34,24 @@ def dots(
             there = {place: link for place, link in enumerate(lines.values()) if link is not None}
             for place, link in there.items():
                 mark_interval(axis, link, place + apart, number, name if place == min(there) else None)
+                noted(axis, link, {"series": name, "line": list(lines)[place]}, across=True)
         axis.set_title(title)
         axis.set_xlabel(label.format(title))
         axis.grid(axis="y", visible=False)
     axes[0, 0].set_yticks(range(len(lines)), list(lines))
     axes[0, 0].invert_yaxis()
     return style.finished(figure, legend=len(marked))
+
+
+def differences(
+    panels: Mapping[str, Mapping[str, Mapping[str, Paired | None]]], label: str, *, height: float, sharex: bool = False
+) -> Figure:
+    """`dots` of differences: with a line at 0 in every panel, and room around the marks."""
+    figure = dots(panels, label, height=height, sharex=sharex)
+    for axis in figure.axes:
+        axis.axvline(0, color=style.COLOURS[-1], linewidth=1.2)
+        axis.margins(x=0.08, y=0.12)
+    return figure
 
 
 def mark_interval(axis: Axes, link: Paired, place: float, number: int, label: str | None) -> None:
@@ -48,6 +61,20 @@ def mark_interval(axis: Axes, link: Paired, place: float, number: int, label: st
         axis.plot([100 * link.low, 100 * link.high], [place, place], color=look["color"], linewidth=1.6)
     axis.scatter(seeds, np.full(len(seeds), place), color=look["color"], s=9, alpha=0.6)
     axis.scatter([100 * link.mean], [place], **look, s=42, label=label, zorder=3)
+
+
+def noted(axis: Axes, link: Paired, place: Mapping[str, Any], *, across: bool = False) -> None:
+    """Keep, with the figure, where a measurement is drawn, its mean and interval and every seed's value, in points."""
+    seeds = {f"seed {seed}": 100 * value for seed, value in link.differences.items()}
+    row = {**place, "mean": 100 * link.mean, "low": 100 * link.low, "high": 100 * link.high, **seeds}
+    axis.figure.note(axis, row, across=across)
+
+
+def level(axis: Axes, height: float, words: str, *, across: bool = False, **look: Any) -> None:
+    """A level as a line through a panel: flat, or upright where values lie `across`; kept with the figure."""
+    draw = axis.axvline if across else axis.axhline
+    draw(height, **{"color": style.COLOURS[-1], "label": words, **look})
+    axis.figure.note(axis, {"series": words, "mean": height}, across=across)
 
 
 def heat_maps(
@@ -70,17 +97,35 @@ def heat_maps(
         axis.set(title=title, xlabel=words[0], ylabel="" if number else words[1])
         axis.tick_params(axis="x", rotation=turned)
         axis.tick_params(axis="y", rotation=0)
+        for query, gallery in itertools.product(matrix.index, matrix.columns):
+            found = {words[1]: query, words[0]: gallery, "mean": matrix.loc[query, gallery]}
+            figure.note(axis, {"measure": words[2], **found})
     return style.finished(figure)
 
 
-def curve(axis: Axes, found: pd.DataFrame, number: int, label: str, factor: float = 1.0, **look: Any) -> None:
-    """A score against `x`: the mean over seeds (and over whatever else differs), and every seed as a thin line."""
+def curve(
+    axis: Axes,
+    found: pd.DataFrame,
+    number: int,
+    label: str,
+    factor: float = 1.0,
+    *,
+    panel: str | None = None,
+    **look: Any,
+) -> None:
+    """A score against `x`: the mean over seeds (and over whatever else differs), and every seed as a thin line.
+
+    panel: what the rows behind it call the panel, where that is not its title.
+    """
     seeds = factor * found.pivot_table(index="x", columns="seed", values="value")
     look = {**style.look(number), **look}
     axis.plot(seeds.index, seeds.mean(axis=1), label=label, **look)
     if len(seeds.columns) > 1:
         thin = {"color": look["color"], "linestyle": look.get("linestyle", "-"), "linewidth": 0.6, "alpha": 0.5}
         axis.plot(seeds, **thin)
+    for x, values in seeds.iterrows():
+        each = {f"seed {seed}": value for seed, value in values.items()} | ({"panel": panel} if panel else {})
+        axis.figure.note(axis, {"series": label, "x": x, "mean": values.mean(), **each})
 
 
 def logarithmic(axis: Axes, places: Sequence[float], form: str = "{:g}") -> None:

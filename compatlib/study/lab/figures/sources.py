@@ -7,7 +7,6 @@ columns, findings and panels appear with their rows.
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Protocol
 
 import pandas as pd
@@ -153,27 +152,27 @@ def own_head(source: Source) -> str:
     return settings_of(source)["network"]["head"]
 
 
+def _head(source: Source) -> str:
+    """The head of most rows, where every variant of what was trained names one; else the networks' own."""
+    frame = source.rows.frame
+    named = frame.loc[frame["method"] != "chance", "variant"].str.extract(r"^head=(\w+)")[0]
+    return own_head(source) if named.isna().any() or named.empty else named.mode()[0]
+
+
 def description(source: Source) -> str:
     """Data, what is trained, head, size of the full model, epochs and seeds, all from the source's rows."""
     settings = settings_of(source)
-    encoders, network = settings.get("encoders"), settings["network"]
+    encoders = settings.get("encoders")
     trained = f"heads on {encoders['new']}, which nothing trains" if encoders else "networks from scratch"
-    words = [f"data set `{settings['dataset']}`", trained, HEADS[network["head"]]]
+    words = [f"data set `{settings['dataset']}`", trained, HEADS[_head(source)]]
     sizes = source.rows.frame.loc[source.rows.frame["metric"] == "parameters", "value"]
     words += [f"{sizes.max():,.0f} parameters"] if len(sizes) else []
     return ", ".join([*words, f"{settings['training']['epochs']} epochs", seeds_in_words(source.seeds)])
 
 
-def shown(function: Callable[..., pd.DataFrame], sources: Iterable[Source], **options: Any) -> HTML:
-    """A long table for every source, one below the other, each under the source's name; in words where it has none."""
-    parts = []
-    for source in sources:
-        try:
-            found = show(function(source.rows, **options)).data
-        except NoRowError:
-            found = f"<p>{NOT_MEASURED}</p>"
-        parts.append(f"<p><strong>{escape(source.words)}</strong></p>{found}")
-    return HTML("\n".join(parts) or f"<p><em>{NOT_YET.strip('*')}</em></p>")
+def shown(function: Callable[..., pd.DataFrame], sources: Iterable[Source], **options: Any) -> None:
+    """Display a long table for every source, each under the source's name; in words where it has no such rows."""
+    _each(lambda source: show(function(source.rows, **options), source.words), sources)
 
 
 def side_by_side(function: Callable[[Sequence[Source]], Figure], sources: Sequence[Source]) -> None:
@@ -183,14 +182,21 @@ def side_by_side(function: Callable[[Sequence[Source]], Figure], sources: Sequen
 
 def drawn(function: Callable[..., Figure], sources: Iterable[Source], **options: Any) -> None:
     """Display a picture for every source, each under the source's name; in words where it has no such rows."""
+
+    def titled(source: Source) -> Figure:
+        figure = function(source.rows, **options)
+        figure.suptitle(source.words, x=0.01, horizontalalignment="left")
+        return figure
+
+    _each(titled, sources)
+
+
+def _each(made: Callable[[Source], HTML | Figure], sources: Iterable[Source]) -> None:
     sources = list(sources)
     if not sources:
         display(Markdown(NOT_YET))
     for source in sources:
         try:
-            figure = function(source.rows, **options)
+            display(made(source))
         except NoRowError:
             display(Markdown(f"**{source.words}**: {NOT_MEASURED}"))
-            continue
-        figure.suptitle(source.words, x=0.01, horizontalalignment="left")
-        display(figure)

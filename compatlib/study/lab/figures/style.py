@@ -8,6 +8,8 @@ import numpy as np
 import seaborn as sns
 from matplotlib.figure import Figure
 
+from compatlib.study.lab.figures.behind import Picture
+
 # Okabe and Ito's palette, and a marker beside every colour.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -18,10 +20,11 @@ def look(number: int) -> dict[str, str]:
     return {"color": COLOURS[number % len(COLOURS)], "marker": MARKERS[number % len(MARKERS)]}
 
 
-def panels(columns: int, size: tuple[float, float], rows: int = 1, **options: Any) -> tuple[Figure, np.ndarray]:
+def panels(columns: int, size: tuple[float, float], rows: int = 1, **options: Any) -> tuple[Picture, np.ndarray]:
     """A figure of so many inches in the study's style, and its axes, (rows, columns)."""
     apply()
-    return plt.subplots(rows, columns, figsize=size, squeeze=False, **{"layout": "constrained", **options})
+    options = {"layout": "constrained", **options}
+    return plt.subplots(rows, columns, figsize=size, squeeze=False, FigureClass=Picture, **options)
 
 
 def finished(figure: Figure, *, legend: int = 0) -> Figure:

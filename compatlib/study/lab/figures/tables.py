@@ -3,11 +3,13 @@
 import itertools
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from html import escape
 from typing import Any
 
 import pandas as pd
 from IPython.display import HTML
 
+from compatlib.study.lab.figures.behind import Table
 from compatlib.study.lab.figures.cells import SUBSETS, Picks
 from compatlib.study.lab.figures.columns import Column
 from compatlib.study.lab.rows import Rows
@@ -15,9 +17,10 @@ from compatlib.study.lab.rows import Rows
 Line = tuple[Mapping[str, str], Picks]  # the words that stand before the line's numbers, and what picks its cells
 
 
-def show(frame: pd.DataFrame) -> HTML:
-    """A table as a page shows it: without the numbers of its lines; in words where it has none."""
-    return HTML(frame.to_html(index=False) if len(frame) else "<p><em>Not measured.</em></p>")
+def show(frame: pd.DataFrame, of: str = "") -> HTML:
+    """A table as a page shows it, with its CSV; see `Table`. In words where it has no line."""
+    words = f"{escape(of)}: not measured." if of else "Not measured."
+    return Table(frame, of) if len(frame) else HTML(f"<p><em>{words}</em></p>")
 
 
 def each(title: str, picks: Mapping[str, Picks]) -> list[Line]:

@@ -19,7 +19,16 @@ from compatlib.study.lab.measures.paths import (
     mean_history,
     whole_cost,
 )
-from compatlib.study.lab.measures.scores import chance, flips, mean_scores, popularity, rank_1, scores, threshold
+from compatlib.study.lab.measures.scores import (
+    chance,
+    change,
+    flips,
+    mean_scores,
+    popularity,
+    rank_1,
+    scores,
+    threshold,
+)
 from compatlib.study.lab.measures.vectors import collapse, likeness
 from compatlib.study.lab.measures.widths import row_space_energy, training_accuracy
 
@@ -28,6 +37,7 @@ __all__ = [
     "agreement_alone",
     "answers",
     "chance",
+    "change",
     "collapse",
     "correlation",
     "cost_saved",

@@ -48,6 +48,17 @@ def mean_scores(seed: Seed, case: Case) -> Rows:
 
 
 @measure("retrieval")
+def change(seed: Seed, case: Case) -> Rows:
+    """How far the first pair's scores are above the second's, on all queries: what something does to a method."""
+    first, second = (seed.test(*pair, case.split, case.distance) for pair in case.pairs)
+    before, classes = named(second), [by_class(seed, case, test) for test in (first, second)]
+    for metric, value in named(first).items():
+        one, other = (each[metric] for each in classes)
+        own = ClassScores(one.sums - other.sums, one.counts)
+        yield {"subset": "all", "metric": f"change of {metric}", "value": value - before[metric], BY_CLASS: own}
+
+
+@measure("retrieval")
 def rank_1(seed: Seed, case: Case) -> Rows:
     """Rank 1 alone, on every subset of the queries."""
     test = seed.test(case.query, case.gallery, case.split, case.distance)

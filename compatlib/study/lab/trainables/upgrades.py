@@ -112,6 +112,7 @@ METHODS: dict[str, Method] = {
     "BCT C": _bct("C"),
     "BCT D": _bct("D"),
     "Dual-Tuning": _dual(0.1, 1.3, "softmax", old_to_new=0.2, new_to_old=0.2),
+    "Dual-Tuning, distance": _dual(0.1, 1.3, "distance", old_to_new=0.2, new_to_old=0.2),
     "prototypes": _dual(0.1, 1.0, "softmax"),
     "prototypes, distance": _dual(0.1, 1.0, "distance"),
     "mutual": _dual(0.2, 1.3),

@@ -25,7 +25,7 @@ CLASSES = {"split": "class-incremental"}
 BOTH = {"distance": ("cosine", "euclidean")}
 NEW_ON_H = pair("new", "h(old)")
 APART = [pair(*test, method="independent") for test in (("old", "old"), ("new", "old"), ("new", "new"))]
-SIDES = (("none", 0.0), ("SimCLR", 64.0), ("SimCLR", 128.0), ("autoencoder", 128.0))
+SIDES = (("none", 0.0), ("SimCLR", 64.0), ("SimCLR", 128.0), ("autoencoder", 128.0), ("principal components", 128.0))
 SHARES = tuple(step / 21 for step in range(22))
 
 

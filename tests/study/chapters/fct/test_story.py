@@ -129,7 +129,7 @@ def test_orders_are_told_apart_from_transformations(both, metric, area):
 
 def test_findings_are_the_rows_numbers(both):
     lines = story.findings(both).data.splitlines()
-    assert sum(line.startswith("- **") for line in lines) == 6
+    assert sum(line.startswith("- **") for line in lines) == 7
     for source in both:
         told = []
         for metric in ("map", "cmc@1"):
@@ -140,6 +140,19 @@ def test_findings_are_the_rows_numbers(both):
     (rival,) = (number for number, line in enumerate(lines) if "raw features are kept" in line)
     assert lines[rival + 1].startswith("  - heads:")
     assert lines[rival + 2].startswith("- **")
+    (number,) = (number for number, line in enumerate(lines) if "Principal components" in line)
+    place = {
+        **CLASSES,
+        **NEW_ON_H,
+        "method": WITH,
+        "x_name": SIZE,
+        "x": 128.0,
+        "distance": "euclidean",
+        "subset": "all",
+    }
+    sides = ({**place, "variant": kind, "metric": "map"} for kind in ("principal components", "SimCLR"))
+    told = effect(*(made.values(both[0].rows, **side) for side in sides))
+    assert lines[number + 1].startswith(f"  - heads: mAP {told}; rank 1")
     without = [replace(both[1], rows=Rows(both[1].rows.frame.query("gallery_model != 'mixed'"), {}))]
     assert "FastFill" not in story.findings(without).data
 

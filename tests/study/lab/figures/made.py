@@ -1,9 +1,11 @@
 """Rows made by hand, and what tables must say of them, computed apart: by filters, means and Student's t alone."""
 
 import itertools
+import re
 import zlib
 from collections.abc import Iterable
 from dataclasses import replace
+from html import unescape
 from typing import Any
 
 import numpy as np
@@ -67,3 +69,10 @@ def level(rows: Rows, **cell: Any) -> str:
 def gained(rows: Rows, first: dict[str, Any], second: dict[str, Any], **shared: Any) -> str:
     """First − second over the seeds that both have, in points."""
     return text((values(rows, **shared | first) - values(rows, **shared | second)).dropna(), "{:+.1f}")
+
+
+def seen(table: str) -> pd.DataFrame:
+    """What a reader sees in a table's HTML, as text with plain spaces."""
+    lines = [re.findall(r"<t[hd][^>]*>(.*?)</t[hd]>", line) for line in re.findall(r"<tr.*?</tr>", table, re.DOTALL)]
+    heads, *entries = [[unescape(text).replace("\u00a0", " ") for text in line] for line in lines]
+    return pd.DataFrame(entries, columns=heads)

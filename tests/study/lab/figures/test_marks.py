@@ -39,6 +39,15 @@ def test_dots_have_a_panel_a_marker_and_a_height_each():
     assert not plt.get_fignums()  # a page shows it once
 
 
+def test_differences_stand_beside_a_line_at_0():
+    panels = {"left": {"one": {"low": LOW, "none": None}}, "right": {"one": {"low": HIGH, "none": None}}}
+    figure = marks.differences(panels, "{} (points)", height=2)
+    assert [axis.get_xlabel() for axis in figure.axes] == ["left (points)", "right (points)"]
+    for axis in figure.axes:
+        assert [0, 0] in [list(line.get_xdata()) for line in axis.lines]
+        assert axis.get_xlim()[0] < 0 < axis.get_xlim()[1]
+
+
 def test_heat_maps_share_a_scale_and_keep_queries_in_lines():
     names = ["a", "b"]
     first = pd.DataFrame([[1.0, 2.0], [3.0, 4.0]], names, names)

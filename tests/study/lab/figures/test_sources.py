@@ -120,17 +120,28 @@ def test_a_source_is_described_from_its_rows(both):
     ]
 
 
+def test_a_source_whose_rows_all_name_a_head_is_of_the_one_of_most(both):
+    frame = both[0].rows.frame.assign(variant="head=linear_bn")
+    frame.loc[frame.index[0], "variant"] = "head=relu_pool;weights=release"
+    named = replace(both[0], rows=replace(both[0].rows, frame=frame))
+    assert "signed head" in sources.description(named)
+    frame = frame.assign(variant=["", *frame["variant"][1:]])
+    assert "non-negative head" in sources.description(replace(named, rows=replace(named.rows, frame=frame)))
+
+
 def _shares(rows: Rows) -> pd.DataFrame:
     return table(rows, by("method", "method", "a"), {"mAP": level(metric="map")}, **TEST)
 
 
-def test_long_tables_stand_under_the_sources_names_and_say_what_is_missing(both):
-    html = sources.shown(_shares, both).data
-    before, after = html.split("narrow")
-    assert "wide" in before
-    assert made.level(both[0].rows, **TEST, metric="map", method="a") in before
-    assert sources.NOT_MEASURED in after
-    assert "<table" not in after
+def test_long_tables_stand_under_the_sources_names_and_say_what_is_missing(both, monkeypatch):
+    displayed = []
+    monkeypatch.setattr(sources, "display", displayed.append)
+    sources.shown(_shares, both)
+    assert displayed[0].of == "wide"
+    assert displayed[0].frame.equals(_shares(both[0].rows))
+    assert displayed[1].data == "**narrow**: not measured"
+    sources.shown(_shares, [])
+    assert displayed[2].data == sources.NOT_YET
 
 
 def test_pictures_stand_under_the_sources_names(both, monkeypatch):
@@ -146,6 +157,15 @@ def test_pictures_stand_under_the_sources_names(both, monkeypatch):
     assert displayed[1].data == "**narrow**: not measured"
     sources.drawn(draw, [])
     assert displayed[2].data == sources.NOT_YET
+
+
+def test_one_picture_of_all_sources_is_in_words_where_there_is_none(both, monkeypatch):
+    displayed = []
+    monkeypatch.setattr(sources, "display", displayed.append)
+    sources.side_by_side(lambda given: [source.words for source in given], both)
+    sources.side_by_side(lambda given: pytest.fail("nothing can be drawn"), [])
+    assert displayed[0] == ["wide", "narrow"]
+    assert displayed[1].data == sources.NOT_YET
 
 
 def test_what_is_not_there_is_an_error_of_its_own(both):

@@ -16,7 +16,7 @@ from compatlib.study.lab.measures.backfilling import LOOKED_AT, SHARE, answered
 from compatlib.study.lab.orders import DISTANCE, RANDOM, UNCERTAINTY
 from compatlib.study.lab.seed import Seed
 from compatlib.study.lab.spaces import H, Mixed, of_role
-from compatlib.study.lab.trainables import Transformation
+from compatlib.study.lab.trainables import Base, Transformation
 
 SCORES = ("cmc@1", "cmc@5", "map")
 
@@ -54,6 +54,21 @@ def test_a_curve_is_of_galleries_that_are_mixed_by_hand(seed, labels, drawn, ord
         (row,) = [row for row in found[3 * step : 3 * step + 3] if row["metric"] == metric]
         assert row["x"] == pytest.approx(count / 40)
         assert row["value"] == pytest.approx(score(by_hand(seed, mixed, count, labels, distance), metric))
+
+
+def test_a_gallery_may_be_mixed_of_stored_vectors_as_they_are(seed, labels):
+    """As an old model made them, no transformation between."""
+    mixed = Mixed(of_role("old"), of_role("new"), RANDOM)
+    assert mixed.trainables == (Base("old"), Base("new"))
+    own = Seed(seed.run, 0)
+    for number, role in enumerate(("old", "new")):
+        random = np.random.default_rng(number)
+        own._vectors[of_role(role), False] = random.normal(size=(40, 6 + number)).astype(np.float32)
+    found = {row["x"]: row["value"] for row in asked(own, curve, mixed) if row["metric"] == "map" and "x" in row}
+    for share, gallery in ((0.0, "old"), (1.0, "new")):
+        vectors = (own.vectors(of_role(role), CLASS_INCREMENTAL) for role in ("new", gallery))
+        expected = evaluate(*vectors, labels, labels, exclude_self=True, distance="euclidean")
+        assert found[share] == pytest.approx(expected.mean_average_precision)
 
 
 def test_areas_are_means_over_the_cut_offs_of_every_subset(seed, labels, masks, mixed):

@@ -11,7 +11,7 @@ from compatlib.evaluation.chance import chance as level_of
 from compatlib.evaluation.retrieval import evaluate
 from compatlib.study.lab.cases import BY_CLASS, Case, case
 from compatlib.study.lab.images import CLASS_INCREMENTAL, CLOSED, OPEN_SET, SAMPLE_INCREMENTAL
-from compatlib.study.lab.measures import chance, flips, mean_scores, popularity, rank_1, scores, threshold
+from compatlib.study.lab.measures import chance, change, flips, mean_scores, popularity, rank_1, scores, threshold
 from compatlib.study.lab.measures.scores import FAR, named
 from compatlib.study.lab.spaces import Labels
 
@@ -132,6 +132,22 @@ def test_means_over_pairs_are_means_of_their_scores_and_of_their_class_scores(se
         assert row[BY_CLASS].mean == pytest.approx(row["value"])
         for label in range(10):
             assert row[BY_CLASS].sums[label] == pytest.approx(sum(one[BY_CLASS].sums[label] for one in each) / 3)
+
+
+def test_a_change_is_the_first_pairs_scores_less_the_seconds_with_those_by_class(seed, drawn):
+    pairs = ((drawn(1), drawn(2)), (drawn(3), drawn(3)))
+    own = Case(pairs, (change,), {"split": CLASS_INCREMENTAL, "distance": "cosine"})
+    found = {row["metric"]: row for row in change(seed, own)}
+    assert set(found) == {f"change of {metric}" for metric in SCORES}
+    for metric in SCORES:
+        row = found[f"change of {metric}"]
+        first, second = (asked(seed, scores, *pair)["all", metric] for pair in pairs)
+        assert row["subset"] == "all"
+        assert row["value"] == pytest.approx(first["value"] - second["value"])
+        assert row["value"] != 0
+        assert row[BY_CLASS].mean == pytest.approx(row["value"])
+        expected = [a - b for a, b in zip(first[BY_CLASS].sums, second[BY_CLASS].sums, strict=True)]
+        assert row[BY_CLASS].sums == pytest.approx(expected)
 
 
 def test_popularity_is_the_share_of_the_most_popular_item(seed, labels, new, old):

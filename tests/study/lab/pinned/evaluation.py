@@ -79,6 +79,7 @@ def shares() -> Found:
         "samples, 0.3": splits.sample_incremental(uneven, 0.3)[0],
         "kept": splits.hold_out(uneven)[0],
         "held out": splits.hold_out(uneven, 0.3)[1],
+        "mislabelled": splits.mislabelled(uneven, 0.4),
     }.items():
         yield f"{words}, labels", part.labels
         yield f"{words}, images", part.images.flatten(1)[:, 0]
@@ -283,6 +284,10 @@ def measured_scores() -> Found:
     yield from _named("rank 1", _measured(NEW, OLD, measures.rank_1, split=images.SAMPLE_INCREMENTAL))
     yield from _named("means", _measured(NEW, OLD, measures.mean_scores))
     seed = _given(Base("old"))
+    place = {"split": images.CLASS_INCREMENTAL, "distance": "euclidean"}
+    moved = Case(((NEW, OLD), (OLD, OLD)), (measures.change,), place)
+    for row in measures.change(seed, moved):
+        yield f"change, {row['metric']}", [row["value"], *row["by_class"].sums]
     seed._vectors[spaces.ClassMeans(Base("old")), False] = _array(5, 7, CLASSES, 4)
     yield from _named("class means", _asked(seed, OLD, spaces.ClassMeans(Base("old")), measures.scores))
 
@@ -375,6 +380,8 @@ def curves() -> Found:
 def measured_curves() -> Found:
     yield from _measured(NEW, _mixed(orders.DISTANCE), measures.curve)
     yield from _named("area", _measured(NEW, _mixed(orders.RANDOM), measures.curve_area))
+    stored = spaces.Mixed(OLD, NEW, orders.RANDOM)
+    yield from _named("as they are stored", _measured(NEW, stored, measures.curve_area))
     yield from _named("answers", _measured(NEW, _mixed(orders.DISTANCE), measures.answers))
     found = answered(np.array([1, 1, 3, 0]), np.array([0, 0, 1, 1]), np.array([True, False, False, False]))
     yield "answered", list(found.values())

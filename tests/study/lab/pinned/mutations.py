@@ -28,7 +28,9 @@ MUTATIONS = [
         ("loop", "compatlib.training"): {
             "0.5 * (1 + math.cos(math.pi * done))": "(1 - done)",
             "reached = epoch if": "reached = 1.1 * epoch if",
-            "min(epoch + step, self.warmup_epochs)": "epoch + 2 * step",
+            "min(epoch + step, warmup)": "epoch + 2 * step",
+            "self.warmup_steps * step if": "2 * self.warmup_steps * step if",
+            "sum(each <= epoch for": "sum(each < epoch - 0.1 for",
             '"order", epoch)': '"order", epoch + 1)',
             '"augment", state.step, rank)': '"augment", state.step + 1, rank)',
             '"objective", state.step, rank)': '"objective", 0, rank)',
@@ -192,6 +194,7 @@ MUTATIONS = [
         },
         ("independent", f"{_LAB}.roles"): {
             "share: float = 0.5": "share: float = 0.4",
+            "_old_classes(run, encoder), share)": "_old_classes(run, encoder), 2 * share)",
             'update={"dim": run.small_network.dim // 2}': 'update={"dim": run.small_network.dim // 4}',
             "blocks=2 * run.network.blocks": "blocks=3 * run.network.blocks",
             "splits.of_classes(split.train, 0,": "splits.of_classes(split.train, 1,",
@@ -391,6 +394,7 @@ MUTATIONS = [
             "< _per_class(images.labels, 1 - share)": ">= _per_class(images.labels, share)",
             "half, validation = count // 2, count // 10": "half, validation = count // 2, count // 5",
             "half // 2,\n": "half // 3,\n",
+            "place + 1 + rank %": "place + 1 + 0 * rank %",
             "torch.argsort(order)[images.labels]": "order[images.labels]",
             '< _per_class(images.labels, share), share, "old")': '>= _per_class(images.labels, share), share, "old")',
         },
@@ -458,6 +462,8 @@ MUTATIONS = [
         ("retrieval", f"{_LAB}.measures.scores"): {
             "sums = np.mean([each[metric].sums for each in classes], axis=0)": "sums = classes[0][metric].sums / 2",
             "test.collapse.top_share": "1 - test.collapse.top_share",
+            "value - before[metric]": "value",
+            "one.sums - other.sums": "one.sums",
         },
         ("retrieval", f"{_LAB}.seed"): {
             "exclude_self=gallery.is_gallery_of_queries": "exclude_self=len(query.trainables) == 7",

@@ -82,6 +82,8 @@ RECIPES = {
     "constant": Recipe(**STEPS, schedule="constant"),
     "warm-up": Recipe(**STEPS, warmup_epochs=0.6),
     "warm-up, not from zero": Recipe(**STEPS, warmup_epochs=0.6, warmup_from_zero=False),
+    "warm-up of steps": Recipe(**STEPS, warmup_steps=3),
+    "steps": Recipe(**STEPS, schedule="steps", milestones=(0.4, 1.2), decay=0.3),
     "clipped": Recipe(**STEPS, clip_norm=0.2),
     "a batch larger than the set": Recipe(**STEPS | {"batch_size": 100}),
 }
