@@ -20,6 +20,8 @@ from compatlib.study.chapters.cmp_nas.plan import (
     RANDOM_PATHS,
 )
 from compatlib.study.chapters.cmp_nas.tables import (
+    ACROSS,
+    CEILING,
     CROSS_TEST,
     HAND_MADE,
     OF_PARAGON,
@@ -27,10 +29,11 @@ from compatlib.study.chapters.cmp_nas.tables import (
     RANKINGS,
     SELF_TEST,
     caps_of,
-    tau,
+    tau_level,
+    taus,
 )
 from compatlib.study.lab.figures import style
-from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, compared, measured_or_none, pair, present
+from compatlib.study.lab.figures.cells import METRICS, RANK_1_AND_MAP, compared, measured_or_none, present
 from compatlib.study.lab.figures.marks import curve, differences, level
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.images import SEARCHED
@@ -39,6 +42,7 @@ from compatlib.study.lab.rows import Rows
 from compatlib.study.lab.trainables.supernets import SEARCHES
 
 PLACE = {**OPEN, "variant": "", "subset": "all"}
+WHOLE = "M(g, g), the paragon"
 SEEN = {"self_test": "M(q, q)", "cross_test": "M(q, g)"}
 
 
@@ -90,6 +94,7 @@ def _of_encoders(measured: Rows, metric: str) -> Figure:
     names = [{"method": BOTH, "variant": each} for each in variants]
     for number, (words, test) in enumerate((("M(q, g), both classifiers", CROSS_TEST), ("M(q, q)", SELF_TEST))):
         _points(axes[0, 0], measured, names, number, words, metric, cost, test)
+    _points(axes[0, 0], measured, [OF_PARAGON], 2, WHOLE, metric, cost, {})
     _finish(axes[0, 0], measured, metric, "operations of a query image, encoder and head (MFLOPs)")
     return style.finished(figure, legend=3)
 
@@ -107,9 +112,10 @@ def _points(
     """Every seed as a small point, their mean as a large one with its 95 % interval."""
     look = style.look(number)
     for place, name in enumerate(names):
-        operations = measured.by_seed(**OPEN, **name, **CROSS_TEST, metric=cost) / 1e6
-        link = compared(measured, {**OPEN, **name, **test, "subset": "all", "metric": metric})
-        line, at = {"series": words, "network": " ".join(filter(None, name.values()))}, operations.mean()
+        operations = measured.by_seed(**{**OPEN, **CROSS_TEST, **name, "metric": cost}) / 1e6
+        link = compared(measured, {**OPEN, **test, **name, "subset": "all", "metric": metric})
+        network = f"{name['method']} {name['variant']}".strip()
+        line, at = {"series": words, "network": network}, operations.mean()
         for seed, value in link.differences.items():
             axis.scatter([operations[seed]], [100 * value], color=look["color"], s=10, alpha=0.6)
             found = {"x": operations[seed], "value": 100 * value}
@@ -123,37 +129,39 @@ def _points(
 
 def _finish(axis: Axes, measured: Rows, metric: str, label: str) -> None:
     paragon = 100 * measured.by_seed(**{**PLACE, **OF_PARAGON, "metric": metric}).mean()
-    level(axis, paragon, "M(g, g), the paragon", linestyle=":", linewidth=1.4)
+    level(axis, paragon, WHOLE, linestyle=":", linewidth=1.4)
     axis.set(xlabel=label, ylabel=f"{METRICS[metric]} (%)", xscale="log")
 
 
 def rankings(measured: Rows) -> Figure:
-    """C2: random paths by inherited weights: M(q, g) against M(q, q), and against M(q, g) by a second super-network."""
+    """C2: random paths by inherited weights: M(q, g) against M(q, q) and M(q, g), both by a second super-network."""
     own, again = (_paths(measured, query) for query in (PATH, PATH_AGAIN))
     figure, axes = style.panels(2, (10.4, 4.6), sharey=True)
     pairs = {
-        "M(q, q) (%)": (own["self_test"], *list(RANKINGS)[:1]),
-        "M(q, g) by another super-network (%)": (again["cross_test"], *list(RANKINGS)[1:2]),
+        "M(q, q) by another super-network (%)": (again["self_test"], ACROSS),
+        "M(q, g) by another super-network (%)": (again["cross_test"], CEILING),
     }
     for axis, (label, (across, words)) in zip(axes[0], pairs.items(), strict=True):
         _scatter(axis, 100 * across, 100 * own["cross_test"])
-        place = {"split": SEARCHED, "method": RANDOM_PATHS, "variant": "", "metric": "kendall tau"}
-        found = measured.by_seed(**place, **pair(*RANKINGS[words]))
-        axis.set(xlabel=label, title=f"τ = {tau(found.mean())}")
+        axis.set(xlabel=label, title=f"τ = {tau_level(taus(measured, RANKINGS[words]))}")
     axes[0, 0].set_ylabel("M(q, g) (%), mAP on the search's classes")
     return style.finished(figure, legend=len(own.index.unique("seed")))
 
 
 def inherited(measured: Rows, metric: str = "map") -> Figure:
-    """C5: random paths: what each reaches trained alone, against its score by the super-network's weights."""
-    trained = measured.of(**OPEN, method=RANDOM_PATHS, variant="", gallery_model=GALLERY, subset="all", metric=metric)
-    alone = 100 * trained.assign(x=trained["query_model"].astype(float)).set_index(["seed", "x"])["value"]
+    """C5 and C2: what random paths reach trained alone, against their scores with inherited weights, and M(q, q)."""
+    trained = measured.of(**OPEN, method=RANDOM_PATHS, variant="", subset="all", metric=metric)
+    trained = trained.assign(x=trained["query_model"].astype(float)).set_index(["seed", "x"])
+    is_cross = trained["gallery_model"] == GALLERY
+    alone, own = (100 * trained[which]["value"] for which in (is_cross, ~is_cross))
     panels = {"recalibrated": PATH, "BatchNorm as it was left": PATH_LEFT}
-    figure, axes = style.panels(len(panels), (10.4, 4.6), sharey=True)
-    for axis, (title, query) in zip(axes[0], panels.items(), strict=True):
+    figure, axes = style.panels(len(panels) + 1, (13.2, 4.6), sharey=True)
+    for axis, (title, query) in zip(axes[0], panels.items(), strict=False):
         scores = _paths(measured, query)["cross_test"].reset_index("variant", drop=True)
         _scatter(axis, 100 * scores.reindex(alone.index), alone)
         axis.set(xlabel="M(q, g) by the super-network's weights (%)", title=title)
+    _scatter(axes[0, -1], own, alone)
+    axes[0, -1].set(xlabel=f"M(q, q) trained alone, {METRICS[metric]} (%)", title="the other test")
     axes[0, 0].set_ylabel(f"M(q, g) trained alone, {METRICS[metric]} (%)")
     return style.finished(figure, legend=len(alone.index.unique("seed")))
 

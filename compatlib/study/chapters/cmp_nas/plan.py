@@ -46,7 +46,7 @@ PARAGON = "paragon"
 QUERY, GALLERY = "query", "gallery"
 FURTHER_ENCODERS = {"heads": ("lite1",)}  # of queries, besides the old roles' one
 # Hand-made rivals of what is searched: one choice throughout, and the study's own networks by their roles.
-UNIFORM = ("3@0.25", "3@0.5", "3@1", "7@0.5")
+UNIFORM = ("3@0.25", "3@0.5", "3@1", "7@1")
 RESNETS = {"ResNet, small": "small_open", "ResNet": "query_open"}
 RANDOM_PATHS = "random paths"
 SECOND = 1  # the super-network whose noise is the ceiling
@@ -155,16 +155,16 @@ def search(run: Settings, by: str, cap: float) -> PathSearch:
 def sample_cases(run: Settings, *, is_alone: bool, wanted: tuple[str, ...]) -> Iterator[Case]:
     """C2 and C5: random paths by inherited weights, what two super-networks agree in, the first few trained alone."""
     own, again = (Searched(random_paths(run, draw)) for draw in (0, SECOND))
-    left = Searched(random_paths(run, is_recalibrated=False))
     place = {"split": SEARCHED, "method": RANDOM_PATHS}
     yield case(own, own, history, **place, query_model=PATH)
     if "C2" in wanted:
         yield case(again, again, history, **place, query_model=PATH_AGAIN)
         yield case(own, again, agreement, **place)
-    if "C5" in wanted:
-        yield case(left, left, history, **place, query_model=PATH_LEFT)
     if not is_alone:
         return
+    left = Searched(random_paths(run, is_recalibrated=False))
+    if "C5" in wanted:
+        yield case(left, left, history, **place, query_model=PATH_LEFT)
     model, trained = Of(gallery(run)), [Of(what) for what in trained_alone(run)]
     pairs = tuple((each, model) for each in trained)
     for number, each in enumerate(trained, 1):

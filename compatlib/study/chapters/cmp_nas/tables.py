@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pandas as pd
 
-from compatlib.evaluation.statistics import paired
+from compatlib.evaluation.statistics import Measured, paired
 from compatlib.methods.architecture_search import REWARDS
 from compatlib.methods.path_scores import Score
 from compatlib.models.supernet import SuperNet
@@ -30,7 +30,7 @@ from compatlib.study.lab.figures.columns import Column, difference, level, level
 from compatlib.study.lab.figures.tables import each, table
 from compatlib.study.lab.figures.texts import duration, mean_as, ratio_as, seeds_above
 from compatlib.study.lab.images import OPEN_SET, SEARCHED
-from compatlib.study.lab.measures.paths import AGAIN, ALONE, CROSS, JUDGED, LOSSES, SELF, WITHIN
+from compatlib.study.lab.measures.paths import AGAIN, ALONE, CROSS, JUDGED, LOSSES, SELF, TAU, TAU_ENDS, WITHIN
 from compatlib.study.lab.rows import NoRowError, Rows
 from compatlib.study.lab.trainables.supernets import RANDOM, SEARCHES
 from compatlib.study.settings import Settings
@@ -41,10 +41,12 @@ OF_PARAGON = pair(GALLERY, GALLERY, method=PARAGON, variant="")
 HAND_MADE = (*(f"{choice} throughout" for choice in UNIFORM), *RESNETS)
 # Kendall's τ: words, the two scores whose rankings are compared.
 RANKINGS = {
-    "M(q, q) with M(q, g)": (SELF, CROSS),
+    "M(q, q) with M(q, g), each by another super-network": (SELF, f"{CROSS}, {AGAIN}"),
     "M(q, g) by two super-networks: the ceiling": (CROSS, f"{CROSS}, {AGAIN}"),
     "M(q, q) by two super-networks": (SELF, f"{SELF}, {AGAIN}"),
+    "M(q, q) with M(q, g) by one super-network, whose noise they share": (SELF, CROSS),
 }
+ACROSS, CEILING, *_ = RANKINGS
 ALONE_RANKINGS = {
     "M(q, g), by the super-network's weights and trained alone": (CROSS, f"{CROSS}, {ALONE}"),
     "M(q, q), by the super-network's weights and trained alone": (SELF, f"{SELF}, {ALONE}"),
@@ -57,10 +59,15 @@ def tau(value: float) -> str:
     return f"{value:+.2f}"
 
 
-def below(ceiling: pd.Series, values: pd.Series) -> str:
+def below(ceiling: Measured | pd.Series, values: Measured | pd.Series | float) -> str:
     """How far one rank correlation lies below another, paired by seed, with half of the 95 % interval."""
     link = paired(ceiling, values)
     return tau(link.mean) if np.isnan(link.high) else f"{tau(link.mean)}\u00a0±\u00a0{link.high - link.mean:.2f}"
+
+
+def tau_level(values: Measured | pd.Series) -> str:
+    """A rank correlation over seeds, with half of its 95 % interval."""
+    return below(values, 0)
 
 
 def objective_lines(measured: Rows) -> list[tables.Line]:
@@ -95,53 +102,56 @@ def objective_table(measured: Rows, metric: str = "map") -> pd.DataFrame:
 
 
 def ranking_table(measured: Rows) -> pd.DataFrame:
-    """C2: how far rankings of random paths agree, by a super-network's weights: Kendall's τ, mean over seeds."""
-    return _taus(measured, RANKINGS, SEARCHED, "")
+    """C2: how far rankings of random paths agree, by a super-network's weights: Kendall's τ, over seeds."""
+    lines, ceiling = [], taus(measured, RANKINGS[CEILING])
+    for words, names in RANKINGS.items():
+        values = taus(measured, names)
+        line = {"rankings of random paths": words, "Kendall's τ": tau_level(values)}
+        line["below the ceiling by"] = below(ceiling, values) if words == ACROSS else ""
+        line["seeds below it"] = seeds_above(ceiling, values) if words == ACROSS else ""
+        lines.append(line | {"n": len(values)})
+    return pd.DataFrame(lines)
 
 
 def alone_table(measured: Rows) -> pd.DataFrame:
-    """C5: the same of networks trained alone, on the search's classes and the test's, BatchNorm recalibrated or not."""
+    """C5: the same of networks trained alone, on the search's classes and the test's, BatchNorm recalibrated or not.
+
+    Of one seed with the interval over its paths.
+    """
     columns = {}
     for split in (SEARCHED, OPEN_SET):
         for variant, words in (("", "recalibrated"), (AS_LEFT, "BatchNorm as it was left")):
-            columns[f"{split}, {words}"] = split, variant
+            columns[f"{split}, {words}"] = {"split": split, "variant": variant}
     lines = []
     for words, names in ALONE_RANKINGS.items():
-        entries = {title: _tau(measured, names, *place) for title, place in columns.items()}
+        entries = {title: _tau_alone(measured, names, place) for title, place in columns.items()}
         lines.append({"rankings": words, **{title: text for title, (text, _) in entries.items()}})
         lines[-1]["n"] = tables.seed_numbers(n for _, n in entries.values())
     return pd.DataFrame(lines)
 
 
-def _taus(measured: Rows, rankings: dict[str, tuple[str, str]], split: str, variant: str) -> pd.DataFrame:
-    lines, ceiling = [], _taus_of(measured, RANKINGS["M(q, g) by two super-networks: the ceiling"], split, variant)
-    for words, names in rankings.items():
-        values = _taus_of(measured, names, split, variant)
-        is_ceiling = values.equals(ceiling)
-        line = {"rankings of random paths": words, "Kendall's τ": tau(values.mean())}
-        line["below the ceiling by"] = "" if is_ceiling else below(ceiling, values)
-        line["seeds below it"] = "" if is_ceiling else seeds_above(ceiling, values)
-        lines.append(line | {"n": len(values)})
-    return pd.DataFrame(lines)
+def taus(measured: Rows, names: tuple[str, str], metric: str = TAU, **place: str) -> pd.Series:
+    """Kendall's τ of two scores of random paths, by seed; on the search's classes where no split is named."""
+    place = {"split": SEARCHED, "variant": "", **place}
+    return measured.by_seed(**place, method=RANDOM_PATHS, metric=metric, **pair(*names))
 
 
-def _taus_of(measured: Rows, names: tuple[str, str], split: str, variant: str) -> pd.Series:
-    place = {"split": split, "method": RANDOM_PATHS, "variant": variant, "metric": "kendall tau"}
-    return measured.by_seed(**place, **pair(*names))
-
-
-def _tau(measured: Rows, names: tuple[str, str], split: str, variant: str) -> tuple[str, int | None]:
+def _tau_alone(measured: Rows, names: tuple[str, str], place: Mapping[str, str]) -> tuple[str, int | None]:
     try:
-        values = _taus_of(measured, names, split, variant)
+        values = taus(measured, names, **place)
     except NoRowError:
         return "", None
-    return tau(values.mean()), len(values)
+    if len(values) > 1:
+        return tau_level(values), len(values)
+    low, high = (taus(measured, names, metric, **place).item() for metric in TAU_ENDS)
+    return f"{tau(values.item())} [{tau(low)}, {tau(high)}]", 1
 
 
 def caps_of(measured: Rows) -> list[str]:
-    """The caps that were searched under, as variants, the highest first: the one of all rewards."""
+    """The caps that were searched under, as variants: first those of all rewards, then by size."""
     found = set(measured.of(**OPEN, method=list(SEARCHES))["variant"])
-    return sorted(found, key=lambda cap: -float(cap.removeprefix("cap=")))
+    of_all = set(present(found, measured, "variant", **OPEN, method="R1"))
+    return sorted(found, key=lambda cap: (cap not in of_all, float(cap.removeprefix("cap="))))
 
 
 def reward_table(measured: Rows, metric: str = "map") -> pd.DataFrame:

@@ -17,6 +17,8 @@ from compatlib.study.lab.spaces import Of, Searched
 JUDGED = "paths judged"
 SELF, CROSS = "M(q, q)", "M(q, g)"
 AGAIN, ALONE = "another super-network", "trained alone"
+TAU, TAU_ENDS = "kendall tau", ("kendall tau low", "kendall tau high")
+RESAMPLES = 1_000
 WITHIN, LOSSES = "loss", (0.003, 0.016)  # CMP-NAS's two headlines: as shares of 1
 
 
@@ -42,28 +44,35 @@ def mean_history(seed: Seed, case: Case) -> Rows:
 def agreement(seed: Seed, case: Case) -> Rows:
     """Kendall's τ of rankings of the same paths: by two scores of one super-network, and by one score of two of them.
 
-    The query is searched in one, the gallery in the other: the latter τ is the ceiling that a super-network's own noise
-    leaves.
+    The query is searched in one, the gallery in the other: τ of one score by two super-networks is the ceiling that
+    their noise leaves. Two scores of one super-network share its noise. So two scores of two super-networks are ranked
+    too, the mean of both ways round: that τ alone is held to the ceiling.
     """
     own, other = (_scores(_history(seed, space)) for space in (case.query, case.gallery))
     yield from _rank_correlations({(SELF, CROSS): (own[SELF], own[CROSS])})
     yield from _rank_correlations({(name, f"{name}, {AGAIN}"): (own[name], other[name]) for name in own})
+    across = float(np.mean([_tau(own[SELF], other[CROSS]), _tau(other[SELF], own[CROSS])]))
+    yield _named(SELF, f"{CROSS}, {AGAIN}") | {"metric": TAU, "value": across}
 
 
 @measure("paths", "retrieval")
 def agreement_alone(seed: Seed, case: Case) -> Rows:
     """Kendall's τ of paths by the super-network's weights and trained by themselves, on the case's split.
 
-    The first pair is the search of random paths; each of the others a path trained alone, in the search's order, and
-    the gallery.
+    With each the ends of its 95 % interval, paths resampled: one seed's paths are few. The first pair is the search of
+    random paths; each of the others a path trained alone, in the search's order, and the gallery.
     """
     (searched, _), *pairs = case.pairs
     inherited = _scores(_history(seed, searched)[: len(pairs)])
     tests = {SELF: [(query, query) for query, _ in pairs], CROSS: pairs}
     alone = {name: [_map(seed, case, *pair) for pair in each] for name, each in tests.items()}
-    yield from _rank_correlations({(name, f"{name}, {ALONE}"): (inherited[name], alone[name]) for name in alone})
+    rankings = {(name, f"{name}, {ALONE}"): (inherited[name], alone[name]) for name in alone}
     if searched.search.is_recalibrated:  # said once
-        yield from _rank_correlations({(f"{SELF}, {ALONE}", f"{CROSS}, {ALONE}"): (alone[SELF], alone[CROSS])})
+        rankings[f"{SELF}, {ALONE}", f"{CROSS}, {ALONE}"] = alone[SELF], alone[CROSS]
+    yield from _rank_correlations(rankings)
+    for names, values in rankings.items():
+        for metric, value in zip(TAU_ENDS, tau_interval(*values), strict=True):
+            yield _named(*names) | {"metric": metric, "value": value}
 
 
 @measure("paths", "retrieval", "flops")
@@ -118,8 +127,38 @@ def _map(seed: Seed, case: Case, query: Of, gallery: Of) -> float:
 
 
 def _rank_correlations(pairs: Mapping[tuple[str, str], tuple[Sequence[float], Sequence[float]]]) -> Rows:
-    """τ-b of every pair, under the two names; NaN where all values of a side are equal."""
-    for (first, second), values in pairs.items():
-        place = {"subset": "all", "metric": "kendall tau", "query_model": first, "gallery_model": second}
-        tau = float(kendalltau(*values).statistic) if all(np.ptp(each) > 0 for each in values) else float("nan")
-        yield place | {"value": tau}
+    """τ-b of every pair, under the two names."""
+    for names, values in pairs.items():
+        yield _named(*names) | {"metric": TAU, "value": _tau(*values)}
+
+
+def _named(first: str, second: str) -> dict[str, str]:
+    return {"subset": "all", "query_model": first, "gallery_model": second}
+
+
+def _tau(first: Sequence[float], second: Sequence[float]) -> float:
+    """τ-b; NaN where all values of a side are equal."""
+    is_ranked = np.ptp(first) > 0 and np.ptp(second) > 0
+    return float(kendalltau(first, second).statistic) if is_ranked else float("nan")
+
+
+def tau_interval(first: Sequence[float], second: Sequence[float]) -> tuple[float, float]:
+    """Ends of the 95 % interval of τ-b: percentiles over resampled pairs; NaN where no resample has a τ.
+
+    Args:
+        first, second: values of the same items, in one order.
+    """
+    count = len(first)
+    one, other = (np.sign(np.subtract.outer(each, each)) for each in map(np.asarray, (first, second)))
+    times = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), size=RESAMPLES)
+
+    def total(signs: np.ndarray) -> np.ndarray:
+        """Of each resample, over all of its pairs."""
+        return ((times @ signs) * times).sum(axis=1)
+
+    squares = total(one**2) * total(other**2)
+    there = squares > 0
+    if not there.any():
+        return float("nan"), float("nan")
+    low, high = np.percentile(total(one * other)[there] / np.sqrt(squares[there]), [2.5, 97.5])
+    return float(low), float(high)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from compatlib.study.chapters.cmp_nas import figures, story
-from compatlib.study.chapters.cmp_nas.plan import OBJECTIVES, RANDOM_PATHS
+from compatlib.study.chapters.cmp_nas.plan import OBJECTIVES, PARAGON, RANDOM_PATHS
 from compatlib.study.chapters.cmp_nas.tables import RANKINGS
 from compatlib.study.lab.figures.cells import pair
 from compatlib.study.lab.figures.sources import Source
 from compatlib.study.lab.images import OPEN_SET, SEARCHED
 from compatlib.study.lab.trainables.supernets import SEARCHES
-from tests.study.chapters.cmp_nas.made_rows import ALONE, CAPS, CROSS, PATHS, SELF, heads, study
+from tests.study.chapters.cmp_nas.made_rows import ALONE, CAPS, CROSS, PATHS, SELF, heads, in_words, study
 from tests.study.lab.figures import made
 
 PLACE = {"split": OPEN_SET, "variant": "", "x_name": "", "subset": "all", "metric": "map"}
@@ -38,11 +38,11 @@ def test_level_2_has_the_columns_of_those_that_measured_it(both):
     expected = [made.level(rows, **PLACE | {"variant": CAPS[0]}, **CROSS, method=by) for by in SEARCHES]
     assert list(rewards["study (3 seeds)"]) == expected
     rankings = story.ranking_table(both)
-    taus = [
-        made.values(rows, split=SEARCHED, method=RANDOM_PATHS, metric="kendall tau", variant="", **pair(*names)).mean()
-        for names in RANKINGS.values()
-    ]
-    assert list(rankings["study (3 seeds)"]) == [f"{tau:+.2f}" for tau in taus]
+    place = {"split": SEARCHED, "method": RANDOM_PATHS, "metric": "kendall tau", "variant": ""}
+    across, ceiling, *others = (made.values(rows, **place, **pair(*names)) for names in RANKINGS.values())
+    expected = [in_words(taus) for taus in (across, ceiling, *others, ceiling - across)]
+    assert list(rankings["study (3 seeds)"]) == expected
+    assert f"below it by {expected[-1]}" in story.findings(both).data
     folds = story.fold_table(both)
     assert list(folds["the paper's abstract"]) == ["80", "", "23", ""]
     saved = made.values(rows, split=OPEN_SET, method="searched", metric="cost saved map", x=0.003)
@@ -67,7 +67,7 @@ def test_costs_are_added_up_before_anything_is_measured():
     found = story.costs().set_index("what")
     assert found.loc["super-networks", "how many"] == 6
     assert found.loc["random paths from scratch", "how many"] == 20
-    assert found.loc["paths judged (fewer: none twice)", "how many"] == 3 * (5 * 240 + 3 * 100)
+    assert found.loc["paths judged (fewer: none twice)", "how many"] == 3 * (5 * 240 + 2 * 100) + 100
     hours = found["core-hours"].astype(float)
     assert hours["all"] == pytest.approx(hours.drop("all").sum(), abs=0.4)
 
@@ -95,14 +95,17 @@ def test_operations_are_those_of_networks_or_of_encoders(both):
     cost = made.values(both[0].rows, **place, **CROSS, metric="flops with encoder").mean() / 1e6
     score = 100 * made.values(both[0].rows, **place, **SELF, subset="all", metric="map").mean()
     assert offsets(axis, "M(q, q)")[0] == pytest.approx([cost, score])
+    whole = {"split": OPEN_SET, "method": PARAGON}
+    cost = made.values(both[0].rows, **whole, metric="flops with encoder").mean() / 1e6
+    score = 100 * made.values(both[0].rows, **whole, subset="all", metric="map").mean()
+    assert offsets(axis, "M(g, g), the paragon").tolist() == [pytest.approx([cost, score])]
 
 
 def test_paths_are_points_and_searches_lines_that_never_fall_in_their_reward(both):
     rows = both[1].rows
     left, right = figures.rankings(rows).axes
     assert len(offsets(left, "seed 1")) == len(offsets(right, "seed 1")) == PATHS
-    left, right = figures.inherited(rows).axes
-    assert len(offsets(left, "seed 2")) == len(offsets(right, "seed 2")) == len(ALONE)
+    assert [len(offsets(axis, "seed 2")) for axis in figures.inherited(rows).axes] == [len(ALONE)] * 3
     own, cross = figures.searches(rows).axes
     for axis, by in ((own, "R1"), (cross, "R2"), (cross, "random search")):
         (line,) = [each for each in axis.lines if each.get_label() == by]

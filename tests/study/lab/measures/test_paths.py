@@ -13,7 +13,7 @@ from compatlib.study.lab.cases import Case, case
 from compatlib.study.lab.images import CLASS_INCREMENTAL
 from compatlib.study.lab.make import Made
 from compatlib.study.lab.measures import agreement, agreement_alone, history, mean_history
-from compatlib.study.lab.measures.paths import ALONE, CROSS, SELF, saved
+from compatlib.study.lab.measures.paths import ALONE, CROSS, SELF, saved, tau_interval
 from compatlib.study.lab.seed import Seed
 from compatlib.study.lab.spaces import Searched
 from compatlib.study.lab.trainables import Base, PathSearch, SuperNetwork
@@ -50,8 +50,8 @@ def tau(first, second) -> float:
     return sum(a * b for a, b in signs) / math.sqrt(ties[0] * ties[1])
 
 
-def taus(rows) -> dict[tuple[str, str], float]:
-    return {(row["query_model"], row["gallery_model"]): row["value"] for row in rows}
+def taus(rows, metric: str = "kendall tau") -> dict[tuple[str, str], float]:
+    return {(row["query_model"], row["gallery_model"]): row["value"] for row in rows if row["metric"] == metric}
 
 
 def test_a_history_is_told_path_by_path(searched):
@@ -76,6 +76,7 @@ def test_agreement_is_kendalls_of_two_scores_and_of_two_super_networks(searched)
         (SELF, CROSS): pytest.approx(tau(own, cross)),
         (SELF, f"{SELF}, another super-network"): pytest.approx(tau(own, again)),
         (CROSS, f"{CROSS}, another super-network"): pytest.approx(tau(cross, cross_again)),
+        (SELF, f"{CROSS}, another super-network"): pytest.approx((tau(own, cross_again) + tau(again, cross)) / 2),
     }
 
 
@@ -90,7 +91,8 @@ def test_what_does_not_vary_has_no_rank_correlation(searched):
 def test_networks_alone_are_ranked_as_the_first_paths_of_the_search(searched, drawn):
     queries, gallery = [drawn(number, towards=towards) for number, towards in enumerate((0.3, 1.0, 0.1))], drawn(9)
     pairs = ((Searched(SEARCHES[0]), Searched(SEARCHES[0])), *((query, gallery) for query in queries))
-    found = taus(agreement_alone(searched, Case(pairs, (agreement_alone,), SPLIT)))
+    rows = list(agreement_alone(searched, Case(pairs, (agreement_alone,), SPLIT)))
+    found = taus(rows)
 
     def of(query, other):
         return searched.test(query, other, CLASS_INCREMENTAL, "euclidean").mean_average_precision
@@ -99,10 +101,25 @@ def test_networks_alone_are_ranked_as_the_first_paths_of_the_search(searched, dr
     inherited = [list(each) for each in zip(*scores(0)[:3], strict=True)]
     assert found[f"{SELF}, {ALONE}", f"{CROSS}, {ALONE}"] == pytest.approx(tau(own, cross))
     assert found[CROSS, f"{CROSS}, {ALONE}"] == pytest.approx(tau(inherited[1], cross))
+    ends = [taus(rows, f"kendall tau {end}") for end in ("low", "high")]
+    assert ends[0].keys() == ends[1].keys() == found.keys()
+    assert all(ends[0][names] <= ends[1][names] for names in found)
     left = PathSearch(NETWORKS[0], RANDOM, paths=6, is_recalibrated=False)
     searched.put(Made(left, nn.Module(), searched.made(SEARCHES[0]).artifact))
     case_left = Case(((Searched(left), Searched(left)), *pairs[1:]), (agreement_alone,), SPLIT)
     assert len(taus(agreement_alone(searched, case_left))) == 2  # what does not hang on the search is said once
+
+
+def test_the_interval_of_tau_is_that_of_paths_drawn_again():
+    random = np.random.default_rng(1)
+    first = random.integers(0, 12, 20)
+    second = first + random.integers(0, 9, 20)  # with ties
+    drawn = [tau(first[places], second[places]) for places in random.integers(0, 20, (2_000, 20))]
+    low, high = tau_interval(first, second)
+    assert [low, high] == pytest.approx(np.percentile(drawn, [2.5, 97.5]), abs=0.03)
+    assert low < tau(first, second) < high
+    assert tau_interval(first, -first) == pytest.approx((-1, -1))
+    assert all(map(math.isnan, tau_interval(first, np.ones(20))))
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from compatlib.study.lab.cases import Case, Measure, case
 from compatlib.study.lab.make import Made
 from compatlib.study.lab.measures.backfilling import answered
 from compatlib.study.lab.measures.cost import flops
-from compatlib.study.lab.measures.paths import saved
+from compatlib.study.lab.measures.paths import saved, tau_interval
 from compatlib.study.lab.seed import Seed
 from compatlib.study.lab.trainables import (
     Architecture,
@@ -598,6 +598,8 @@ def asked_of_networks() -> Found:
             yield f"{words} · {' · '.join(names)}", [float(row["value"])]
     for loss in (0.0, 0.1, 0.3):
         yield f"saved within {loss}", [saved((8, 4, 2, 1), (0.5, 0.5, 0.45, 0.25), loss)]
+    first, added = whole(11, 12, 2, 15).numpy()
+    yield "interval of a rank correlation", list(tau_interval(first, first + added))
 
 
 @pins("path scores")

@@ -562,6 +562,8 @@ MUTATIONS = [
         ("paths", f"{_LAB}.measures.paths"): {
             "(own[SELF], own[CROSS])})": "(own[SELF], other[CROSS])})",
             "(own[name], other[name]) for": "(own[name], own[name]) for",
+            "_tau(other[SELF], own[CROSS])": "_tau(other[SELF], other[CROSS])",
+            "[2.5, 97.5]": "[5.0, 95.0]",
             "score >= scores[0] - loss": "score >= scores[0] * (1 - loss)",
             "1 - min(fits) / costs[0]": "1 - max(fits) / costs[0]",
             "np.mean([found[metric]": "np.median([found[metric]",
