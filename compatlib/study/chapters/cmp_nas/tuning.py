@@ -28,7 +28,7 @@ WEIGHTS = {
     "gallery classifier": (0.3, 1.0, 3.0, 10.0),
     BOTH: (0.3, 1.0, 3.0, 10.0),
 }
-RATES = (0.05, 0.1, 0.2, 0.4, 0.8)
+RATES = (0.05, 0.1, 0.2, 0.4)  # SPOS has 0.5 for batches eight times as large
 WEIGHT, RATE = "weight", "learning rate"
 SUPERNET, ALONE = "super-network", "path by itself"
 PATHS = 10
