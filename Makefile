@@ -49,7 +49,7 @@ help:
 	@echo "make fixture    make the features that the project carries, out of those of make data NAME=omniglot_lite"
 	@echo "make pin        pin a behaviour's values after its number was raised: NAME=bct"
 	@echo "make verify     measure published rows again from the published models: NAME=bct SEED=0, ALL=1 all, TRAIN=1 one model anew"
-	@echo "make bench      measure against the bounds: NAME=evaluation for one: data, evaluation, gallery, sfsc, training"
+	@echo "make bench      measure against the bounds: NAME=evaluation for one: data, evaluation, gallery, search, sfsc, training"
 	@echo "make clean      remove what builds have written; trained models and data are kept"
 	@echo "make distclean  remove trained models, downloaded data and the environment too"
 	@echo "make env        make or mend the environment .venv: PYTHON=/path/to/python3.13"

@@ -23,8 +23,8 @@ DTYPES = ("float32", "float16")
 MOST_ROWS_TOLD = 10
 
 
-# Made once: looking for its plugins takes longer than a small batch.
-_device = cache(one_device)
+# Of a precision, made once: looking for its plugins takes longer than a small batch.
+placement = cache(one_device)
 
 
 def embed(
@@ -57,7 +57,7 @@ def embed(
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}; choose one of {tuple(PRECISIONS)}")
     batch_size, workers = checks.whole_number(batch_size, "batch_size", 1), checks.whole_number(workers, "workers", 0)
-    fabric = _device(precision)
+    fabric = placement(precision)
     fabric.to_device(backbone)
     parts, order = [], torch.arange(len(images))
     with evaluating(backbone), torch.inference_mode(), fabric.autocast():

@@ -58,6 +58,7 @@ MODULES = (  # a package before what is in it
     "study.chapters",
     "study.chapters.problem",
     "study.chapters.bct",
+    "study.chapters.cmp_nas",
     "study.chapters.dual_tuning",
     "study.chapters.fct",
     "study.chapters.sfsc",

@@ -59,7 +59,7 @@ class IdentityImages:
     def __post_init__(self) -> None:
         object.__setattr__(self, "files", tuple(map(Path, self.files)))
         object.__setattr__(self, "class_names", tuple(map(str, self.class_names)))
-        object.__setattr__(self, "size", _checked_size(self.size))
+        object.__setattr__(self, "size", checked_size(self.size))
         for name in ("labels", "cameras"):
             numbers = as_integers(getattr(self, name), name)
             if numbers.dtype != torch.int64 or numbers.shape != (len(self.files),):
@@ -211,7 +211,7 @@ def read(name: str, split: str, root: Path, size: tuple[int, int] | int = SIZE) 
     Warns:
         UserWarning: the split holds another number of images than as published.
     """
-    layout, size = LAYOUTS[name], _checked_size(size)
+    layout, size = LAYOUTS[name], checked_size(size)
     if split not in layout.folders:
         raise ValueError(f"unknown split {split!r} of {name}; choose one of {tuple(layout.folders)}")
     base = next((root / name / each for each in layout.unpacked if (root / name / each).is_dir()), root / name)
@@ -228,7 +228,8 @@ def read(name: str, split: str, root: Path, size: tuple[int, int] | int = SIZE) 
     return IdentityImages(files, labels, torch.tensor(cameras), tuple(f"{each:04d}" for each in numbers), size)
 
 
-def _checked_size(size: tuple[int, int] | int) -> tuple[int, int]:
+def checked_size(size: tuple[int, int] | int) -> tuple[int, int]:
+    """Height and width, of one number for both. Raises ValueError for what is neither, or below 1 pixel."""
     try:
         height, width = (index(size),) * 2 if not isinstance(size, tuple | list) else map(index, size)
     except (TypeError, ValueError) as error:

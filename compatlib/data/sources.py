@@ -10,6 +10,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from zipfile import ZipFile
 
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torchvision.datasets.utils import check_integrity, download_url
 
-from compatlib.data import features, fixtures, folders, reidentification
+from compatlib.data import deepfashion2, features, fixtures, folders, reidentification
 from compatlib.data.features import FeatureSet
 from compatlib.data.image_folders import class_folders, is_passed_over
 from compatlib.data.images import FolderImages, Images, ImageSet
@@ -65,8 +66,8 @@ def image_names() -> tuple[str, ...]:
 
 
 def names() -> tuple[str, ...]:
-    """All that `load` knows by name: data sets of images, of re-identification, and of features by an encoder."""
-    return (*image_names(), *reidentification.NAMES, *features.SOURCES)
+    """All that `load` knows by name: sets of images, of persons, vehicles and garments, of features by an encoder."""
+    return (*image_names(), *_BY_IDENTITY, *features.SOURCES)
 
 
 def load(
@@ -79,7 +80,7 @@ def load(
     root: Path | str | None = None,
     encoder: str | None = None,
 ) -> Images | FeatureSet:
-    """Load a split of a data set: `train` or `test`, of re-identification `train`, `query` or `gallery`.
+    """Load a split of a data set: `train` or `test`, of persons, vehicles and garments `train`, `query` or `gallery`.
 
     - `glyphs`: drawn on the spot, uint8 (N, 3, 32, 32); 200 classes, 60 training and 20 test images each.
     - `digits`: scikit-learn's 8×8 digits, (N, 1, 8, 8); the last third of every class is the test split.
@@ -90,15 +91,18 @@ def load(
       `omniglot_lite` by `lite0` and `lite2` come with the project (`data/fixtures`), and are read there.
     - `market1501`, `msmt17`, `veri776`: persons and vehicles with their cameras, `IdentityImages` (N, 3, 256, 128) in
       the folders that `reidentification.read` describes; `msmt17` has a split `validation` too.
+    - `deepfashion2`: garments of consumers (query) and shops (gallery), each cut out by its box, `CroppedImages`
+      (N, 3, 224, 224) in the folders that `compatlib.data.deepfashion2` describes.
     - any other name: `<root>/<name>/<split>/<class>/<image file>`, read when needed, (N, 3, size, size), as
       `FolderImages` says: the classes in numeric order, EXIF's rotation and transparency without effect.
 
     Args:
         name: one of `names()` or a folder.
-        split: `train` or `test`; of re-identification one of `reidentification.SPLITS`.
+        split: `train` or `test`; of persons and vehicles one of `reidentification.SPLITS`, of garments one of
+            `deepfashion2.SPLITS`.
         classes: keep the first so many classes (glyphs: draw so many).
         per_class: keep the first so many images of every class (glyphs: draw so many).
-        size: side of the images that are read from a folder, by default 32; of re-identification (height, width). The
+        size: side of the images that are read from a folder, by default 32; of the latter (height, width). The
             other named sets have their own.
         root: the folder of the data sets; by default what the project carries, else `data_root()`, for features
             `features_root()`.
@@ -107,11 +111,12 @@ def load(
     Raises:
         ValueError: an unknown name or split, more classes or images asked for than there are, a damaged file, files
             that hold other counts than the data set has, a folder whose splits hold different classes, features of
-            an unknown encoder or made from something else, and as `FolderImages` and `reidentification.read`.
+            an unknown encoder or made from something else, and as `FolderImages`, `reidentification.read` and
+            `deepfashion2.read`.
         FileNotFoundError: the files are missing and cannot be fetched; the message says where to get and put them, or
             how to embed the images.
     """
-    if split not in SPLITS and name not in reidentification.NAMES:
+    if split not in SPLITS and name not in _BY_IDENTITY:
         raise ValueError(f"unknown split {split!r}; choose one of {SPLITS}")
     if name in features.SOURCES:
         if root is None and fixtures.is_carried(name, encoder):
@@ -124,8 +129,8 @@ def load(
     if root is None and name in fixtures.CARRIED_IMAGES:
         return _first(fixtures.images(name, split, fixtures_root()), classes, per_class)
     root = Path(root) if root else data_root()
-    if name in reidentification.NAMES:
-        images = reidentification.read(name, split, root, reidentification.SIZE if size is None else size)
+    if name in _BY_IDENTITY:
+        images = _BY_IDENTITY[name](split, root, **({} if size is None else {"size": size}))
         return _first(images, classes, per_class)
     if name == "glyphs":
         return _glyphs(split, classes, per_class)
@@ -327,4 +332,8 @@ _READERS: dict[str, Callable[[Path, str], Images] | None] = {
     "digits": _digits,
     "cifar100": _cifar100,
     "omniglot_small": _omniglot_small,
+}
+_BY_IDENTITY: dict[str, Callable[..., Images]] = {
+    **{name: partial(reidentification.read, name) for name in reidentification.NAMES},
+    deepfashion2.NAME: deepfashion2.read,
 }

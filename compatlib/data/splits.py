@@ -25,6 +25,15 @@ class OpenSetSplit(NamedTuple):
     old_classes: int
 
 
+class SearchSplit(NamedTuple):
+    """Identities of training, search and test are disjoint; the images to recalibrate by are training images."""
+
+    train: ImageSet | FeatureSet
+    calibration: ImageSet | FeatureSet
+    search: ImageSet | FeatureSet
+    test: ImageSet | FeatureSet
+
+
 def of_classes(images: Set, first: int, last: int) -> Set:
     """The images of classes first … last − 1; labels and class names stay as they are.
 
@@ -120,6 +129,32 @@ def open_set(train: Joinable, test: Joinable) -> OpenSetSplit:
         of_classes(everything, half + validation, count),
         half // 2,
     )
+
+
+def for_search(train: Joinable, test: Joinable, calibration: int = 2_000, search: int = 3_000) -> SearchSplit:
+    """`open_set` for an architecture search: what chooses a network is neither trained on nor tested with.
+
+    Training and test classes are those of `open_set`, the search has its validation classes: of CIFAR-100 50–59.
+
+    Args:
+        train: all classes' training images.
+        test: the same classes' test images.
+        calibration: so many of the training images, drawn once for all; all where there are fewer.
+        search: so many of the validation images, alike; to rank them costs as the square of their number.
+
+    Raises:
+        ValueError: as `open_set`, or a number below 1.
+    """
+    split = open_set(train, test)
+    return SearchSplit(split.train, _some(split.train, calibration), _some(split.validation, search), split.test)
+
+
+def _some(images: Joinable, count: int) -> Joinable:
+    """So many images, drawn once for all, in their order."""
+    if count < 1:
+        raise ValueError(f"{count} images asked for; choose 1 or more")
+    drawn = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))[:count]
+    return images.select(drawn.sort().values)
 
 
 def mislabelled(images: Joinable, share: float) -> Joinable:

@@ -230,6 +230,7 @@ def fit(
     old_classifier: nn.Module,
     weight: float = 1.0,
     known_classes: int | Iterable[int] | Tensor | None = None,
+    classification: bool = True,
     label_smoothing: float = 0.0,
     augment: Any = crop_and_flip,
     **placement: Any,
@@ -242,7 +243,7 @@ def fit(
 
     Args:
         backbone: uint8 images (N, C, H, W) → embeddings (N, d).
-        classifier: the new one; (embeddings, labels) → logits (N, classes).
+        classifier: the new one; (embeddings, labels) → logits (N, classes). Without `classification` it stays as it is.
         images: labels must lie below the new classifier's number of classes.
         recipe: epochs, optimiser, schedule, precision.
         seed: any integer.
@@ -250,7 +251,8 @@ def fit(
         old_classifier: a module as `influence_loss` takes it; frozen here.
         weight: λ ≥ 0; 1 in openBCT, 10 in BT².
         known_classes: as `influence_loss`.
-        label_smoothing: of the new classifier's own loss, in [0, 1).
+        classification: whether the new classifier's own loss is part of the sum.
+        label_smoothing: of that loss, in [0, 1).
         augment: as `training.fit`.
         **placement: `checkpoint`, `report`, `workers`, `fabric`… as `training.fit`.
 
@@ -268,13 +270,15 @@ def fit(
     known = known_labels(known_classes, old_classifier, images.labels.device)
 
     def objective(inputs: Tensor, labels: Tensor, indices: Tensor) -> Iterator[tuple[str, dict[str, Tensor]]]:
-        embeddings = backbone(inputs)
-        own = F.cross_entropy(classifier(embeddings, labels), labels, label_smoothing=label_smoothing)
+        embeddings, terms = backbone(inputs), {}
+        if classification:
+            logits = classifier(embeddings, labels)
+            terms["classification"] = F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
         influence = influence_loss(embeddings, labels, old_classifier, known)
-        yield "bct", {"classification": own, "influence": weight * influence}
+        yield "bct", terms | {"influence": weight * influence}
 
-    modules = nn.ModuleDict({"backbone": backbone, "classifier": classifier})
-    frozen = (old_classifier,)
+    parts = {"backbone": backbone, "classifier": classifier} if classification else {"backbone": backbone}
+    modules, frozen = nn.ModuleDict(parts), (old_classifier,)
     return training.fit(
         objective, modules, images, recipe, seed=seed, role=role, augment=augment, frozen=frozen, **placement
     )

@@ -97,7 +97,7 @@ def small_resnet(
         for block in range(blocks):
             stages.append(BasicBlock(width_before, width, 2 if stage and not block else 1))
             width_before = width
-    return _initialised(Backbone(nn.Sequential(*stages), make_head(head, width_before, dim), dim))
+    return he_initialised(Backbone(nn.Sequential(*stages), make_head(head, width_before, dim), dim))
 
 
 def torchvision_resnet(name: str = "resnet18", *, dim: int = 128, head: str = "relu_pool") -> Backbone:
@@ -112,7 +112,7 @@ def torchvision_resnet(name: str = "resnet18", *, dim: int = 128, head: str = "r
     network = torchvision_models.get_model(name, weights=None)
     width = network.fc.in_features
     trunk = nn.Sequential(*list(network.children())[:-2])
-    return Backbone(trunk, _initialised(make_head(head, width, dim)), dim)
+    return Backbone(trunk, he_initialised(make_head(head, width, dim)), dim)
 
 
 def make_head(head: str, width: int, dim: int) -> nn.Sequential:
@@ -157,7 +157,7 @@ def _conv(in_width: int, width: int, kernel: int, stride: int = 1) -> nn.Conv2d:
     return nn.Conv2d(in_width, width, kernel, stride, padding=kernel // 2, bias=False)
 
 
-def _initialised(module: nn.Module) -> nn.Module:
+def he_initialised(module: nn.Module) -> nn.Module:
     """He initialisation of the convolutions (fan out, as torchvision's ResNets), in channels-last."""
     for part in module.modules():
         if isinstance(part, nn.Conv2d):

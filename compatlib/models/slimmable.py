@@ -74,6 +74,24 @@ class SlimmableConv2d(_Sliced, nn.Conv2d):
         return _with_parameters(layer, self)
 
 
+class SlimmableDepthwiseConv2d(SlimmableConv2d):
+    """A convolution of every channel by itself, without a bias, whose first channels are used."""
+
+    def __init__(self, channels: int, kernel: int, stride: int = 1) -> None:
+        super().__init__(channels, channels, kernel, stride, padding=kernel // 2, groups=channels, bias=False)
+
+    def forward(self, x: Float[Tensor, "batch channels height width"]) -> Float[Tensor, "batch channels h w"]:
+        """The convolution of as many channels as the current width has."""
+        weight, _ = self.used_parameters()
+        return F.conv2d(x, weight, None, self.stride, self.padding, groups=len(weight))
+
+    def extracted(self) -> nn.Conv2d:
+        """A convolution of its own at the current width."""
+        size, _ = self.used(self.in_channels, self.out_channels)
+        layer = nn.Conv2d(size, size, self.kernel_size, groups=size, bias=False, **_options(self))
+        return _with_parameters(layer, self)
+
+
 class SlimmableLinear(_Sliced, nn.Linear):
     """A linear map whose first rows and columns are used."""
 
@@ -176,11 +194,7 @@ class Slimmable(nn.Module):
         """
         if width not in self.widths:
             raise ValueError(f"width is {width!r}; this network has {self.widths}")
-        for part in self.backbone.modules():
-            if isinstance(part, _Sliced):
-                part.width = float(width)
-            elif isinstance(part, SwitchableBatchNorm):
-                part.current = self.widths.index(width)
+        switch(self.backbone, width, self.widths)
         return self
 
     @contextmanager
@@ -207,10 +221,23 @@ class Slimmable(nn.Module):
             ValueError: as `switch`.
         """
         with self.at(width):
-            backbone = copy.deepcopy(self.backbone)
-        own = SlimmableConv2d | SlimmableLinear | SwitchableBatchNorm
-        _exchange(backbone, lambda name, part: part.extracted() if isinstance(part, own) else None)
-        return backbone
+            return ordinary(self.backbone)
+
+
+def switch(network: nn.Module, width: float, widths: Sequence[float]) -> None:
+    """Make a width, one of `widths`, the current one of every layer below that has some."""
+    for part in network.modules():
+        if isinstance(part, _Sliced):
+            part.width = float(width)
+        elif isinstance(part, SwitchableBatchNorm):
+            part.current = widths.index(width)
+
+
+def ordinary(network: nn.Module) -> nn.Module:
+    """A copy of a network at its current width: ordinary layers, and no weight that these do not use."""
+    made, own = copy.deepcopy(network), SlimmableConv2d | SlimmableLinear | SwitchableBatchNorm
+    _exchange(made, lambda name, part: part.extracted() if isinstance(part, own) else None)
+    return made
 
 
 def sliced(size: int, width: float) -> int:

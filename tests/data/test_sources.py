@@ -619,7 +619,7 @@ def test_unknown_names_and_splits_are_refused_with_the_valid_ones(folder):
     with pytest.raises(ValueError, match=r"'validation'; choose one of \('train', 'test'\)"):
         sources.load("digits", "validation")
     assert sources.image_names() == ("glyphs", "digits", "cifar100", "omniglot_small")
-    others = ("market1501", "msmt17", "veri776", "cifar100_lite", "omniglot_lite")
+    others = ("market1501", "msmt17", "veri776", "deepfashion2", "cifar100_lite", "omniglot_lite")
     assert sources.names() == (*sources.image_names(), *others)
 
 

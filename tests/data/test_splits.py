@@ -196,3 +196,26 @@ def test_what_cannot_be_renumbered_is_refused(tmp_path):
         ValueError, match="renumbered in an ImageSet or a FeatureSet, not in FolderImages; choose draw 0"
     ):
         splits.renumbered(FolderImages(tmp_path), 1)
+
+
+def test_what_a_search_chooses_by_is_neither_trained_on_nor_tested_with():
+    train, test = image_set(8), image_set(2)
+    split, whole = splits.for_search(train, test, calibration=15), splits.open_set(train, test)
+    classes = [set(part.labels.tolist()) for part in (split.train, split.search, split.test)]
+    assert sum(map(len, classes)) == len(set.union(*classes)) == 20
+    assert [each.digest() for each in (split.train, split.search, split.test)] == [each.digest() for each in whole[:3]]
+    assert len(split.calibration) == 15
+    assert set(split.calibration.labels.tolist()) <= classes[0]
+    assert len(set(split.calibration.labels.tolist())) > 5  # drawn, not the first ones
+
+
+def test_the_images_of_a_search_are_the_same_every_time_and_no_more_than_there_are():
+    train, test = image_set(8), image_set(2)
+    first, again = (splits.for_search(train, test, 30, 12) for _ in range(2))
+    assert [each.digest() for each in first[:4]] == [each.digest() for each in again[:4]]
+    assert len(first.search) == 12
+    assert set(first.search.labels.tolist()) == {10, 11}
+    assert len(splits.for_search(train, test).calibration) == 100
+    for numbers in ((0, 5), (5, 0)):
+        with pytest.raises(ValueError, match="0 images asked for; choose 1 or more"):
+            splits.for_search(train, test, *numbers)

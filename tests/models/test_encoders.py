@@ -11,9 +11,10 @@ from PIL import Image
 from sklearn.datasets import load_sample_images
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.flop_counter import FlopCounterMode
 
 from compatlib.models import encoders
-from compatlib.models.encoders import ENCODERS, Encoder, encoder, prepared
+from compatlib.models.encoders import ENCODERS, FLOPS, Encoder, encoder, prepared
 
 REPEATS = {"lite0": (1, 2, 2, 3, 3, 4, 1), "lite1": (1, 3, 3, 4, 4, 5, 1), "lite2": (1, 3, 3, 4, 4, 5, 1)}
 STRIDES = (1, 2, 2, 2, 1, 2, 1)
@@ -59,6 +60,13 @@ def features_by_hand(weights: dict[str, Tensor], images: Tensor, name: str) -> T
             x = x + before if place else x
             block += 1
     return layer(x, "_conv_head", "_bn1").mean((2, 3))
+
+
+@pytest.mark.parametrize("name", ENCODERS)
+def test_an_encoders_operations_are_as_torch_counts_them(name):
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        encoder(name)(torch.zeros(1, 3, 160, 160))
+    assert counter.get_total_flops() == FLOPS[name]
 
 
 @pytest.mark.parametrize("name", ENCODERS)

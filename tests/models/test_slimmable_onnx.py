@@ -1,4 +1,4 @@
-"""Sub-models exported to ONNX and run elsewhere: the same embeddings, and not a weight more than they need."""
+"""Widths and paths exported to ONNX and run elsewhere: the same embeddings, not a weight more than they need."""
 
 import math
 
@@ -11,6 +11,7 @@ from torch import nn
 
 from compatlib.models.resnet import small_resnet, torchvision_resnet
 from compatlib.models.slimmable import WIDTHS, Slimmable
+from compatlib.models.supernet import SuperNet
 
 
 def images(count: int, size: int) -> torch.Tensor:
@@ -25,7 +26,10 @@ def switchable(name: str) -> Slimmable:
         "small": lambda: small_resnet(widths=(16, 32), dim=12),
         "resnet18": lambda: torchvision_resnet("resnet18", dim=16),
     }
-    network = Slimmable(backbones[name](), WIDTHS).eval()
+    return as_trained(Slimmable(backbones[name](), WIDTHS).eval())
+
+
+def as_trained(network: nn.Module) -> nn.Module:
     for part in network.modules():
         if isinstance(part, nn.BatchNorm2d):
             for values in (part.weight.data, part.running_var):
@@ -72,7 +76,7 @@ def used(backbone: nn.Module) -> dict[str, int]:
     }
 
 
-def assert_same_embeddings(model: onnx.ModelProto, network: Slimmable, size: int) -> None:
+def assert_same_embeddings(model: onnx.ModelProto, network: nn.Module, size: int) -> None:
     onnx.checker.check_model(model, full_check=True)
     for count in (1, 5):
         with torch.no_grad():
@@ -97,3 +101,14 @@ def test_an_exported_width_gives_the_same_embeddings_and_holds_no_spare_weight(c
         program.optimize()  # as by default: norms go into the convolutions before them
         assert_same_embeddings(program.model_proto, network, size)
         assert sum(sizes(program.model_proto).values()) < sum(used(backbone).values())
+
+
+def test_an_exported_path_gives_the_same_embeddings_and_holds_no_spare_weight():
+    torch.manual_seed(0)
+    network = as_trained(SuperNet(widths=(16, 32), blocks=(1, 1), strides=(1, 2), dim=12).eval())
+    path = ("x@0.5", "5@0.25")
+    backbone = network.extract(path)
+    model = exported(backbone, 16).model_proto
+    with network.at(path) as own:
+        assert_same_embeddings(model, own, 16)
+    assert sizes(model) == used(backbone)

@@ -4,6 +4,7 @@ import json
 import math
 import re
 import sys
+from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -121,6 +122,7 @@ def test_the_profiles_values_are_knobs_of_their_chapters(name):
         for knob, value in values.items():
             found = getattr(run.knobs, knob)
             found = found.model_dump(mode="json") if hasattr(found, "model_dump") else found
+            found = asdict(found) if is_dataclass(found) else found
             if isinstance(found, tuple):
                 found = dict(found) if isinstance(value, dict) else list(found)
             assert found == value if not isinstance(value, dict) else value.items() <= found.items()

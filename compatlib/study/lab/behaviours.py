@@ -105,6 +105,24 @@ BEHAVIOURS = {
         on=("fct",),
         when=_chosen("objective", "fastfill"),
     ),
+    "supernet": Behaviour(1, ("compatlib.models.supernet",), on=("resnet", "slimmable")),
+    "cmp-nas": Behaviour(
+        1,
+        (
+            "compatlib.methods.cmp_nas",
+            f"{_TRAINABLES}.upgrades",
+            f"{_TRAINABLES}.supernets",
+        ),
+        on=("independent", "bct", "alignments"),
+    ),
+    "path scores": Behaviour(
+        1,
+        ("compatlib.methods.path_scores", "compatlib.study.lab.images", "compatlib.study.lab.spaces"),
+        on=("splits", "embedding", "retrieval"),
+    ),
+    "evolution": Behaviour(
+        1, ("compatlib.methods.architecture_search", f"{_TRAINABLES}.supernets"), on=("path scores",)
+    ),
     "sfsc": Behaviour(
         1,
         ("compatlib.methods.sfsc", f"{_TRAINABLES}.widths"),
@@ -155,7 +173,8 @@ BEHAVIOURS = {
     "row space": Behaviour(1, (f"{_MEASURES}.widths",)),
     "training accuracy": Behaviour(1, (f"{_MEASURES}.widths",), on=("embedding",)),
     "orders": Behaviour(1, ("compatlib.study.lab.orders",)),
-    "flops": Behaviour(1, (f"{_MEASURES}.cost",)),
+    "flops": Behaviour(1, (f"{_MEASURES}.cost", f"{_MEASURES}.paths", "compatlib.models.encoders")),
+    "paths": Behaviour(1, (f"{_MEASURES}.paths",)),
 }
 
 

@@ -14,10 +14,11 @@ from compatlib.data.augment import crop_and_flip, two_noisy_views, two_views, vi
 from compatlib.data.by_encoder import ByEncoder
 from compatlib.data.features import SOURCES, FeatureSet
 from compatlib.data.images import FolderImages, Images, ImageSet
-from compatlib.study.settings import Settings
+from compatlib.study.settings import Knobs, Settings
 
 CLASS_INCREMENTAL, SAMPLE_INCREMENTAL = "class-incremental", "sample-incremental"
 CLOSED, OPEN_SET, GENERATIONS = "closed", "open-set", "three generations"
+SEARCHED = "search classes"  # what an architecture search is judged by: neither trained on nor tested with
 # Mirrored, a letter or a digit is another sign.
 WITHOUT_FLIP = ("glyphs", "digits", "omniglot_small")
 # What is held out for tuning of data sets of few images a class: of 12 drawings 3.
@@ -52,8 +53,11 @@ def images(
 
 
 def encoder_of(run: Settings, role: str) -> str | None:
-    """The encoder on whose features a role's head stands; None where networks see images. Roles `old…` are old."""
-    return run.encoders and (run.encoders.old if role.startswith("old") else run.encoders.new)
+    """The encoder on whose features a role's head stands; None where networks see images.
+
+    Roles `old…` stand on the old one, and so does a query model beside the gallery's.
+    """
+    return run.encoders and (run.encoders.old if role.startswith(("old", "query")) else run.encoders.new)
 
 
 def training_images(run: Settings, encoder: str | None = None) -> Images | FeatureSet:
@@ -78,6 +82,8 @@ def images_to_test(run: Settings, split: str = CLASS_INCREMENTAL, encoder: str |
     A validation's are held-out training images, of the open-set split the identities that are kept for it: never an
     image or a class that is tested on later. `encoder` as of `training_images`.
     """
+    if split == SEARCHED:
+        return search_images(run)
     if split == OPEN_SET:
         return open_set(run, encoder).validation if run.validation else open_set(run, encoder).test
     return _whole(run, "held out" if run.validation else "test", encoder)
@@ -98,6 +104,32 @@ def pictures(run: Settings) -> Images:
 def open_set(run: Settings, encoder: str | None = None) -> splits.OpenSetSplit:
     """The run's open-set split: identities to train on, to validate with, and to test on; `encoder` as above."""
     return _open_set(run, encoder or encoder_of(run, "new"))
+
+
+def calibration_images(run: Settings) -> ImageSet:
+    """Images of the open-set split's training classes, by which the BatchNorm of a path is recalibrated."""
+    return _search_images(_plain(run), run.knobs.calibration, run.knobs.searched)[0]
+
+
+def search_images(run: Settings) -> ImageSet:
+    """What a search judges paths by: images of the open-set split's validation identities."""
+    return _search_images(_plain(run), run.knobs.calibration, run.knobs.searched)[1]
+
+
+def _plain(run: Settings) -> Settings:
+    """What decides a run's images, and nothing else."""
+    return run.model_copy(update={"knobs": Knobs(), "seeds": (0,), "sweep_seeds": (0,)})
+
+
+@lru_cache(maxsize=2)
+def _search_images(run: Settings, calibration: int, searched: int) -> tuple[ImageSet, ImageSet]:
+    split = splits.for_search(*(_whole(run, split, None) for split in ("train", "test")), calibration, searched)
+    return split.calibration, split.search
+
+
+def tested_images(split: str) -> bool | str:
+    """What tells a split's test images from others': True of the open set's, of a search's its name, else False."""
+    return split if split == SEARCHED else split == OPEN_SET
 
 
 @lru_cache(maxsize=2)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -60,11 +60,11 @@ def key(run: Settings, what: Trainable, seed: int) -> str:
 
 def make(run: Settings, what: Trainable, seed: int, *, report: Report | None = None) -> tuple[Made, bool]:
     """The trained parts, and whether they had to be trained now; parents are made where a training needs them."""
-    parts = what.build(run, seed)
+    parents = cache(lambda: [make(run, parent, seed)[0] for parent in what.parents])
+    parts = what.built(run, seed, parents)
 
     def fit(checkpoint: Path) -> Fit:
-        parents = [make(run, parent, seed)[0] for parent in what.parents]
-        return what.fit(run, seed, parts, parents, checkpoint=checkpoint, report=report)
+        return what.fit(run, seed, parts, parents(), checkpoint=checkpoint, report=report)
 
     name = f"{run.dataset} {what.name} {seed}"
     artifact, is_new = artifacts.load_or_fit(name, key_content(run, what, seed), parts, fit)

@@ -9,11 +9,13 @@ A role `old…` is a deployed model; `new…` is its successor trained without a
 - `new`: all classes. `twin`: as `new`, from another stream: another seed of the same network. `small`: as `new`, a
   smaller network.
 - `old_open`, `new_open`: an open-set split; a quarter and a half of the classes, none of which is tested on.
+- `query_open`, `small_open`, `gallery_open`: as `new_open`; a query model (of heads on the old encoder), a smaller
+  network, and a gallery model, a network of twice the widths.
 - What else an upgrade may change, on the classes of `old` and `new`: `old_small` (a smaller network), `new_deep` (twice
   the blocks; of a head twice the hidden layer), `old_narrow`, `new_narrow` (half the embedding's size), `old_cosine`,
   `new_cosine`, `new_arcface` (another classifier), `old_small_narrow`, `new_deep_arcface` (several at once).
 
-Where heads are trained, roles `old…` stand on the old encoder, all others on the new one.
+Where heads are trained, roles `old…` and `query…` stand on the old encoder, all others on the new one.
 
 Each role has a stream of its own, so that no two models of one seed share initial weights, order or augmentation.
 """
@@ -86,6 +88,13 @@ def _deep(run: Settings) -> Network:
     return _network(run, blocks=2 * run.network.blocks)
 
 
+def _wide(run: Settings) -> Network:
+    """Twice the widths; of a head twice the hidden layer."""
+    if run.network.hidden is not None:
+        return _deep(run)
+    return _network(run, widths=tuple(2 * width for width in run.network.widths))
+
+
 def _small(run: Settings) -> Network:
     return run.small_network
 
@@ -120,6 +129,9 @@ ROLES = {
     "new_arcface": Role(training_images, _network, "arcface"),
     "new_deep_arcface": Role(training_images, _deep, "arcface"),
     "new_open": Role(_new_open, _network),
+    "query_open": Role(_new_open, _network),
+    "small_open": Role(_new_open, _small),
+    "gallery_open": Role(_new_open, _wide),
 }
 
 

@@ -23,8 +23,8 @@ class Seed:
     seed: int
     chapter: str = ""
     _made: dict[Trainable, Made] = field(default_factory=dict)
-    _vectors: dict[tuple[Space, bool], np.ndarray] = field(default_factory=dict)
-    _tests: dict[tuple[Space, Space, bool, str], Retrieval] = field(default_factory=dict)
+    _vectors: dict[tuple[Space, bool | str], np.ndarray] = field(default_factory=dict)
+    _tests: dict[tuple[Space, Space, bool | str, str], Retrieval] = field(default_factory=dict)
     _varied: dict[Settings, "Seed"] = field(default_factory=dict)
 
     def made(self, what: Trainable) -> Made:
@@ -47,14 +47,14 @@ class Seed:
 
     def vectors(self, space: Space, split: str) -> np.ndarray:
         """Of the split's test images, (N, d)."""
-        place = space, split == images.OPEN_SET
+        place = space, images.tested_images(split)
         if place not in self._vectors:
             self._vectors[place] = space.vectors(self, split)
         return self._vectors[place]
 
     def test(self, query: Space, gallery: Space, split: str, distance: str) -> Retrieval:
         """Queries against a gallery; no query finds itself."""
-        place = query, gallery, split == images.OPEN_SET, distance
+        place = query, gallery, images.tested_images(split), distance
         if place not in self._tests:
             vectors = (self.vectors(space, split) for space in (query, gallery))
             labels = (space.labels(self, split) for space in (query, gallery))

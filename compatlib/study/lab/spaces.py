@@ -7,9 +7,10 @@ import numpy as np
 import torch
 
 from compatlib.embedding import embed
-from compatlib.study.lab.images import OPEN_SET, images_to_test, training_images
+from compatlib.methods.path_scores import recalibrate
+from compatlib.study.lab.images import OPEN_SET, calibration_images, images_to_test, training_images
 from compatlib.study.lab.roles import share_of
-from compatlib.study.lab.trainables import Base, Trainable, Transformation
+from compatlib.study.lab.trainables import Architecture, Base, PathSearch, SuperNetwork, Trainable, Transformation
 from compatlib.study.lab.trainables.sides import RAW
 
 if TYPE_CHECKING:
@@ -91,6 +92,48 @@ class Of(_OfModel):
 def of_role(role: str) -> Of:
     """Embeddings by a base model."""
     return Of(Base(role))
+
+
+@dataclass(frozen=True)
+class Searched(Space):
+    """No vectors: what is asked of a search needs its history alone."""
+
+    search: PathSearch
+    behaviours = ()
+
+    @property
+    def trainables(self) -> tuple[Trainable, ...]:
+        """The search."""
+        return (self.search,)
+
+
+@dataclass(frozen=True)
+class OfPath(Space):
+    """Embeddings by a path of a super-network, with its weights.
+
+    is_recalibrated: whether BatchNorm's statistics are the path's own, taken from training images; else they are those
+    that the super-network's training has left.
+    """
+
+    network: SuperNetwork
+    architecture: Architecture
+    is_recalibrated: bool = True
+    behaviours = ("embedding", "path scores")
+
+    @property
+    def trainables(self) -> tuple[Trainable, ...]:
+        """The super-network, and the search that found the path."""
+        search = self.architecture.search
+        return (self.network, *(() if search is None else (search,)))
+
+    def vectors(self, seed: "Seed", split: str) -> np.ndarray:
+        """(N, d)."""
+        whole, search = seed.made(self.network).parts["network"], self.architecture.search
+        path = self.architecture.path(whole, None if search is None else seed.made(search))
+        backbone = whole.extract(path).eval()
+        if self.is_recalibrated:
+            recalibrate(backbone, calibration_images(seed.run))
+        return embed(backbone, images_to_test(seed.run, split)).numpy()
 
 
 @dataclass(frozen=True)

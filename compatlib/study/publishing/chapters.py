@@ -2,6 +2,8 @@
 
 from compatlib.study.chapters.bct import plan as bct
 from compatlib.study.chapters.bct import tuning as bct_tuning
+from compatlib.study.chapters.cmp_nas import plan as cmp_nas
+from compatlib.study.chapters.cmp_nas import tuning as cmp_nas_tuning
 from compatlib.study.chapters.dual_tuning import plan as dual_tuning
 from compatlib.study.chapters.dual_tuning import tuning as dual_tuning_weights
 from compatlib.study.chapters.fct import plan as fct
@@ -28,6 +30,8 @@ CHAPTERS: dict[str, Chapter] = {
         sfsc,
         sfsc_tuning,
         sfsc_trials,
+        cmp_nas,
+        cmp_nas_tuning,
         recipe,
         conditions,
     )

@@ -31,6 +31,7 @@ TITLES = {
     "bct": "BCT",
     "fct": "FCT and FastFill",
     "dual_tuning": "Dual-Tuning",
+    "cmp_nas": "CMP-NAS",
     "sfsc": "SFSC",
 }
 # Every verdict has a marker beside its colour.

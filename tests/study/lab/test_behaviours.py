@@ -49,8 +49,7 @@ def test_a_behaviour_has_a_number_and_modules_that_exist(name):
 @pytest.mark.parametrize("package", [compatlib.methods, compatlib.models], ids=lambda package: package.__name__)
 def test_every_method_and_network_that_the_study_uses_belongs_to_a_behaviour(package):
     held = {module for behaviour in BEHAVIOURS.values() for module in behaviour.modules}
-    # No profile has pretrained networks yet; what an encoder gives is known by its weights' digest.
-    unused = {f"compatlib.models.{name}" for name in ("pretrained", "encoders")}
+    unused = {"compatlib.models.pretrained"}  # no profile has such networks yet
     own = {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}
     assert own - unused <= held
 
@@ -144,19 +143,36 @@ DUAL = ("Dual-Tuning", "prototypes", "mutual")
 EXTENDED = ("BCT B", "BCT C")
 SEVERAL_WIDTHS = ("joint", "Asymmetric-S", "BCT-S", "CE + projection", "SFSC")
 FITTED = ("fct from", "fastfill from")
+LEVEL_1 = (", initialised", ", logit distillation", ", gallery term")
+
+
+def of_paths(name: str) -> bool:
+    """A super-network, a search of it, or a network of a path."""
+    return "super-network" in name or name.startswith("query on")
+
+
+def of_search(name: str) -> bool:
+    """A search, or what it found."""
+    return " in super-network" in name
+
+
+def of_queries(name: str) -> bool:
+    return of_paths(name) or any(word in name for word in LEVEL_1)
+
+
 # By behaviour, what the names of all that stands on it tell; an upgrade's name has those of its ancestors.
 MOVED = {
     "loop": lambda name: True,
     "resnet": lambda name: True,
     "classifiers": lambda name: not name.startswith(("SimCLR", "autoencoder")),
     "independent": lambda name: not name.startswith(("SimCLR", "autoencoder", *SEVERAL_WIDTHS)),
-    "bct": lambda name: any(word in name for word in ("BCT A", *EXTENDED, "one-to-one BCT")),
+    "bct": lambda name: any(word in name for word in ("BCT A", *EXTENDED, "one-to-one BCT")) or of_queries(name),
     "synthesis": lambda name: any(word in name for word in EXTENDED),
-    "alignments": lambda name: any(f", {word}" in name for word in ALIGNED),
+    "alignments": lambda name: any(f", {word}" in name for word in ALIGNED) or of_queries(name),
     "dual-tuning": lambda name: any(f", {word}" in name for word in DUAL),
     "simclr": lambda name: "SimCLR" in name,
     "autoencoder": lambda name: "autoencoder" in name,
-    "slimmable": lambda name: name.startswith((*SEVERAL_WIDTHS, "independent", "one-to-one BCT")),
+    "slimmable": lambda name: name.startswith((*SEVERAL_WIDTHS, "independent", "one-to-one BCT")) or of_paths(name),
     "sfsc": lambda name: name.startswith(SEVERAL_WIDTHS),
     "gradients": lambda name: name.startswith(SEVERAL_WIDTHS[1:]),
     "evidential": lambda name: "SFSC" in name or "uncertainty" in name,
@@ -169,7 +185,11 @@ MOVED = {
         any(word in name for word in EXTENDED)
         or any(f", {word}" in name for word in DUAL)
         or (name.startswith(FITTED) and not name.endswith("on images"))
+        or of_search(name)
     ),
+    "supernet": of_paths,
+    "cmp-nas": of_queries,
+    **dict.fromkeys(("path scores", "evolution", "splits", "retrieval"), of_search),
     "augment": lambda name: True,
 }
 

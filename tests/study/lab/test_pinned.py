@@ -27,6 +27,7 @@ WITHOUT_NUMBERS = {
         "compatlib.data.features",
         "compatlib.data.fixtures",
         "compatlib.data.reidentification",
+        "compatlib.data.deepfashion2",
         "compatlib.data.glyphs",
         "compatlib.data.glyph_characters",
         "compatlib.data.glyph_identities",

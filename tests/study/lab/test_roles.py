@@ -68,8 +68,9 @@ def test_every_role_has_its_network_and_its_classifier(tiny, role):
     network = run.small_network if "small" in role else run.network
     dim = run.network.dim // (2 if "narrow" in role else 1)
     deep = 2 if "deep" in role else 1
+    widths = [(2 if "gallery" in role else 1) * width for width in network.widths]
     expected = small_resnet(
-        widths=network.widths, blocks=deep * network.blocks, stem_stride=2, dim=dim, head=network.head, in_channels=1
+        widths=widths, blocks=deep * network.blocks, stem_stride=2, dim=dim, head=network.head, in_channels=1
     )
     shapes = [[tensor.shape for tensor in each.state_dict().values()] for each in (parts["backbone"], expected)]
     assert shapes[0] == shapes[1]

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from compatlib.data.augment import crop_and_flip
 from compatlib.embedding import embed
-from compatlib.methods import bct, bct_baselines, dual_tuning, fct, independent, sfsc, side_information
+from compatlib.methods import bct, bct_baselines, cmp_nas, dual_tuning, fct, independent, sfsc, side_information
 from compatlib.models.classifiers import CosineClassifier
 from compatlib.models.slimmable import Slimmable
 from compatlib.study.chapters.sfsc.plan import Knobs as WidthsOfSfsc
@@ -42,6 +42,12 @@ from compatlib.study.lab.trainables.widths import APART, ONE_TO_ONE, PROJECTED_T
 from compatlib.study.settings import Settings, settings
 from compatlib.training import Cost, Fit, initialised
 
+
+def by(method: str, **options) -> Upgrade:
+    """An upgrade by a method; those that need one shape of both classifiers replace a model of all classes."""
+    return Upgrade(method, Base("twin" if METHODS[method].behaviours == ("cmp-nas",) else "old"), **options)
+
+
 QUARTER = Upgrade("BCT C", Base("old_quarter"), "old")
 CHAIN = Upgrade("BCT C", QUARTER)
 SIDE = Side("SimCLR", 8)
@@ -49,8 +55,8 @@ WIDTHS = (0.25, 0.5, 1.0)
 SUBMODELS = [Narrow(method, width) for method in APART for width in WIDTHS[:-1]] + list(map(Widths, Widths.valid))
 EVERY: list[Trainable] = [
     *map(Base, ROLES),
-    *map(Upgrade, METHODS),
-    *(Upgrade(method, weight=0.25) for method in METHODS),
+    *map(by, METHODS),
+    *(by(method, weight=0.25) for method in METHODS),
     *(Upgrade("Dual-Tuning", weight=0.25, terms={name: 0.0}) for name in METHODS["Dual-Tuning"].terms),
     *with_ancestors([CHAIN]),
     Upgrade("BCT A", Base("old_small"), "new_deep"),
@@ -111,6 +117,7 @@ FITS = {
     bct: ("fit",),
     bct_baselines: ("fit",),
     dual_tuning: ("fit",),
+    cmp_nas: ("fit_query", "fit_supernet"),
     sfsc: ("fit", "fit_joint"),
     side_information: ("fit_simclr", "fit_autoencoder"),
     fct: ("fit", "fit_fastfill", "fit_on_images"),
@@ -379,8 +386,8 @@ def test_work_counts_images_epochs_and_the_size_of_the_network(run):
 
 def test_work_is_more_where_more_is_embedded(run):
     for method in METHODS:
-        runs_old = not method.startswith(("BCT", "prototypes"))
-        assert Upgrade(method).work(run) == pytest.approx(Base("new").work(run) * (1.3 if runs_old else 1.0))
+        runs_old = not method.startswith(("BCT", "prototypes", "initialised", "gallery"))
+        assert by(method).work(run) == pytest.approx(Base("new").work(run) * (1.3 if runs_old else 1.0))
     assert SIDE.work(run) == 2 * Side("autoencoder", 8).work(run)
     recipe = run.knobs.transformation.model_copy(update={"epochs": 40})
     longer = run.model_copy(update={"knobs": run.knobs.model_copy(update={"transformation": recipe})})
@@ -396,7 +403,7 @@ def test_work_is_more_where_more_is_embedded(run):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_successor_starts_as_its_base_model_does(run, told, method):
     """The same initial weights, streams, images and recipe: what differs is the method."""
-    base, successor = (told_of(told, run, what, 3).options for what in (Base("new"), Upgrade(method)))
+    base, successor = (told_of(told, run, what, 3).options for what in (Base("new"), by(method)))
     for part in ("backbone", "classifier"):
         assert same(state(successor[part]), state(base[part]))
     assert successor["images"] is base["images"] is training_images(run)
@@ -410,8 +417,8 @@ def test_a_successor_starts_as_its_base_model_does(run, told, method):
 @pytest.mark.parametrize("method", METHODS)
 def test_a_method_has_the_weight_that_was_chosen_for_it_unless_told(run, told, method):
     name = "new_to_old" if method == "mutual" else "weight"
-    assert told_of(told, run, Upgrade(method)).options[name] == METHODS[method].weight
-    assert told_of(told, run, Upgrade(method, weight=0.5)).options[name] == 0.5
+    assert told_of(told, run, by(method)).options[name] == METHODS[method].weight
+    assert told_of(told, run, by(method, weight=0.5)).options[name] == 0.5
 
 
 @pytest.mark.parametrize(
@@ -653,7 +660,7 @@ def test_without_weight_the_influence_loss_leaves_the_base_model_bit_for_bit(run
 @pytest.mark.parametrize(
     "what",
     [
-        *map(Upgrade, METHODS),
+        *map(by, METHODS),
         Narrow(ONE_TO_ONE, 0.5),
         Transformation(SIDE),
         Transformation(SIDE, objective="fastfill"),

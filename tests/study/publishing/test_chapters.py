@@ -7,10 +7,14 @@ import pytest
 
 from compatlib.study.lab import row_files, rows, sidecars
 from compatlib.study.lab.measures import (
+    agreement,
+    agreement_alone,
     answers,
+    cost_saved,
     curve,
     gradients_by_epoch,
     gradients_by_tensor,
+    history,
     index,
     old_classifier,
 )
@@ -25,10 +29,14 @@ WRITTEN = {
     gradients_by_tensor: ("x_name", "x", "variant"),
     index: ("variant", "distance"),
     old_classifier: ("query_model", "gallery_model"),
+    history: ("x_name", "x", "variant"),
+    agreement: ("query_model", "gallery_model"),
+    agreement_alone: ("query_model", "gallery_model"),
+    cost_saved: ("x_name", "x"),
 }
 FREE = ("profile", "dataset", "chapter", "subset", "metric")
 # SFSC's conditions are measured on heads alone; the others have not been measured yet.
-WAITING = ("conditions", "dual_tuning", "dual_tuning_weights")
+WAITING = ("conditions", "dual_tuning", "dual_tuning_weights", "cmp_nas", "cmp_nas_tuning")
 ALL = pytest.mark.parametrize("name", [name for name in CHAPTERS if name not in WAITING])
 
 
@@ -48,12 +56,13 @@ def test_chapters_are_known_by_their_names():
         *("fct", "fct_tuning", "fct_trials"),
         *("dual_tuning", "dual_tuning_weights"),
         *("sfsc", "sfsc_tuning", "sfsc_trials"),
+        *("cmp_nas", "cmp_nas_tuning"),
         *("recipe", "conditions"),
     }
     for name, chapter in CHAPTERS.items():
         assert chapter_of(name) is chapter
         assert chapter.name == name
-        assert chapter.is_published == (name in ("problem", "bct", "fct", "dual_tuning", "sfsc"))
+        assert chapter.is_published == (name in ("problem", "bct", "fct", "dual_tuning", "sfsc", "cmp_nas"))
     with pytest.raises(ValueError, match="unknown chapter 'nothing'; choose one of problem, bct"):
         chapter_of("nothing")
 

@@ -11,6 +11,14 @@ from compatlib.study.lab.measures.cost import (
     transformation_speed,
 )
 from compatlib.study.lab.measures.gradients import gradients, gradients_by_epoch, gradients_by_tensor
+from compatlib.study.lab.measures.paths import (
+    agreement,
+    agreement_alone,
+    cost_saved,
+    history,
+    mean_history,
+    whole_cost,
+)
 from compatlib.study.lab.measures.scores import (
     chance,
     change,
@@ -25,21 +33,26 @@ from compatlib.study.lab.measures.vectors import collapse, likeness
 from compatlib.study.lab.measures.widths import row_space_energy, training_accuracy
 
 __all__ = [
+    "agreement",
+    "agreement_alone",
     "answers",
     "chance",
     "change",
     "collapse",
     "correlation",
+    "cost_saved",
     "curve",
     "curve_area",
     "flips",
     "gradients",
     "gradients_by_epoch",
     "gradients_by_tensor",
+    "history",
     "image_speed",
     "index",
     "kept_bytes",
     "likeness",
+    "mean_history",
     "mean_scores",
     "old_classifier",
     "popularity",
@@ -51,4 +64,5 @@ __all__ = [
     "training_accuracy",
     "training_seconds",
     "transformation_speed",
+    "whole_cost",
 ]

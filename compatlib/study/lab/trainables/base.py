@@ -73,6 +73,10 @@ class Trainable(ABC):
     def build(self, run: Settings, seed: int) -> nn.Module:
         """Untrained, from its own streams; its state is what is kept."""
 
+    def built(self, run: Settings, seed: int, parents: Callable[[], Sequence[Any]]) -> nn.Module:
+        """As `build`; what only a parent tells, such as which network a search found, is asked of `parents()`."""
+        return self.build(run, seed)
+
     @abstractmethod
     def fit(self, run: Settings, seed: int, parts: nn.Module, parents: Sequence[Any], **placement: Any) -> Fit:
         """Train what `build` gave.

@@ -11,7 +11,7 @@ from torch import nn
 
 from compatlib.data.images import Images
 from compatlib.embedding import embed
-from compatlib.methods import bct, bct_baselines, dual_tuning
+from compatlib.methods import bct, bct_baselines, cmp_nas, dual_tuning
 from compatlib.study.lab.roles import role_of, share_of
 from compatlib.study.lab.trainables.base import Base, RoleModel, Trainable
 from compatlib.study.settings import Settings
@@ -54,6 +54,10 @@ def _dual(weight: float, passes: float, prototypes: str | None = None, **terms: 
     return Method(("dual-tuning",), fit, {"prototypes": prototypes}, weight, passes, terms)
 
 
+def _query(objective: cmp_nas.Objective, passes: float = 1.0) -> Method:
+    return Method(("cmp-nas",), partial(_fit_query, objective), {"objective": objective}, passes=passes)
+
+
 def _fit_bct(*, form: str, old: Any, images: Any, **others: Any) -> Fit:
     classifier = old.parts["classifier"]
     if form != "A":
@@ -79,6 +83,11 @@ def _fit_dual(prototypes: str | None, *, old: Any, weight: float, **others: Any)
         weights = {"weight": weight, "kind": prototypes, "old_to_new": 0.0, "new_to_old": 0.0}
     old_model = {f"old_{name}": old.parts[name] for name in ("backbone", "classifier")}
     return dual_tuning.fit(**old_model, **weights | others)
+
+
+def _fit_query(objective: cmp_nas.Objective, *, old: Any, **others: Any) -> Fit:
+    gallery_model = {f"gallery_{name}": old.parts[name] for name in ("backbone", "classifier")}
+    return cmp_nas.fit_query(objective=objective, **gallery_model, **others)
 
 
 def extended(old: Any, images: Any, form: str) -> nn.Module:
@@ -108,6 +117,10 @@ METHODS: dict[str, Method] = {
     "prototypes, distance": _dual(0.1, 1.0, "distance"),
     "mutual": _dual(0.2, 1.3),
     "two-way triplet": _aligned("two_way_triplet"),
+    # CMP-NAS's further objectives; its own, both classifiers, is BCT's form A, its regression L2.
+    "initialised": _query("initialised"),
+    "logit distillation": _query("distillation", 1.3),
+    "gallery term": _query("gallery"),
 }
 INDEPENDENT = "independent"
 

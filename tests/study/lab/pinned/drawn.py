@@ -15,7 +15,7 @@ from compatlib.data.features import FeatureSet
 from compatlib.data.images import ImageSet
 from compatlib.study.lab import images, roles
 from compatlib.study.lab.make import Made
-from compatlib.study.lab.trainables import Trainable, transformations, widths
+from compatlib.study.lab.trainables import Trainable, supernets, transformations, widths
 from compatlib.study.settings import Network, Settings, Training
 
 CLASSES, SIDE, FEATURE_SIZE = 12, 8, 10
@@ -105,6 +105,13 @@ def run(**changes: Any) -> Settings:
         "projection_dim": 6,
         "widths": (0.5, 1.0),
         "logit_scale": 2.0,
+        "blocks": {"widths": (8, 12), "blocks": (1, 2), "strides": (1, 2), "kinds": ("3", "x"), "stem_width": 6},
+        "supernet": {"epochs": 2, "batch_size": 24, "learning_rate": 0.05},
+        "query": {"epochs": 2, "batch_size": 24, "learning_rate": 0.04},
+        "evolution": {"population": 3, "generations": 2, "parents": 2, "crossovers": 1, "mutations": 1},
+        "paths": 4,
+        "calibration": 20,
+        "searched": 5,
     }
     values = {
         "profile": "drawn",
@@ -120,7 +127,7 @@ def run(**changes: Any) -> Settings:
     return Settings(**values | changes)
 
 
-class AllKnobs(transformations.TransformationKnobs, widths.WidthKnobs):
+class AllKnobs(transformations.TransformationKnobs, widths.WidthKnobs, supernets.SearchKnobs):
     """Of every chapter whose trainables have some."""
 
 
@@ -149,6 +156,7 @@ def drawn_data() -> Iterator[None]:
     def forget() -> None:
         images.images.cache_clear()
         images._open_set.cache_clear()
+        images._search_images.cache_clear()
         images.standardisation.cache_clear()
         roles._share_of.cache_clear()
         transformations._kept.clear()
@@ -168,12 +176,13 @@ def drawn_data() -> Iterator[None]:
 
 def untrained(own: Settings, what: Trainable, seed: int = 0) -> Made:
     """A trainable's parts before any training, as if they had been trained."""
-    return Made(what, what.build(own, seed).eval(), SimpleNamespace(key=what.name))
+    parts = what.built(own, seed, lambda: [untrained(own, parent, seed) for parent in what.parents])
+    return Made(what, parts.eval(), SimpleNamespace(key=what.name))
 
 
 def fitted(own: Settings, what: Trainable, seed: int = 0) -> tuple[Any, nn.Module]:
     """What the training of a trainable gives, its parents untrained: (history's values, parts)."""
-    parts = what.build(own, seed)
     parents = [untrained(own, parent, seed) for parent in what.parents]
+    parts = what.built(own, seed, lambda: parents)
     outcome = what.fit(own, seed, parts, parents)
     return [row["value"] for row in outcome.history], parts

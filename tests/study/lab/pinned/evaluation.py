@@ -2,6 +2,7 @@
 
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,36 @@ from compatlib.methods.fct import Transformation as H
 from compatlib.models import resnet
 from compatlib.study.lab import images, measures, orders, spaces
 from compatlib.study.lab.cases import Case, Measure, case
+from compatlib.study.lab.make import Made
 from compatlib.study.lab.measures.backfilling import answered
 from compatlib.study.lab.measures.cost import flops
+from compatlib.study.lab.measures.paths import saved, tau_interval
 from compatlib.study.lab.seed import Seed
-from compatlib.study.lab.trainables import Base, Side, Transformation, Upgrade, Widths
+from compatlib.study.lab.trainables import (
+    Architecture,
+    Base,
+    PathSearch,
+    Side,
+    SuperNetwork,
+    Transformation,
+    Upgrade,
+    Widths,
+)
+from compatlib.study.lab.trainables.supernets import RANDOM
 from compatlib.study.lab.trainables.upgrades import extended
-from tests.study.lab.pinned.drawn import CLASSES, PER_CLASS, image_set, numbers, pictures, put, run, untrained, whole
+from tests.study.lab.pinned.drawn import (
+    CLASSES,
+    LITE,
+    PER_CLASS,
+    image_set,
+    numbers,
+    on_features,
+    pictures,
+    put,
+    run,
+    untrained,
+    whole,
+)
 from tests.study.lab.pinned.training import Flat, Found, Sums, _named, _network
 from tests.study.lab.pinned.values import As, pins, single
 
@@ -518,6 +543,75 @@ def operations() -> Found:
     seed = _seed(Base("new"), Widths("BCT-S"))
     for space in (NEW, spaces.Of(Widths("BCT-S"), 0.5)):
         yield from _named(f"{space.width}", _asked(seed, space, OLD, measures.size))
+
+
+@pins("flops")
+def operations_with_an_encoder() -> Found:
+    for encoder in LITE:
+        own = on_features() | {"encoders": {"old": encoder, "new": "lite2"}}
+        seed = _seed(Base("query_open"), **own)
+        space = spaces.of_role("query_open")
+        yield encoder, next(values for _, values in _asked(seed, space, space, measures.whole_cost))
+
+
+NETWORK = SuperNetwork(Base("gallery_open"))
+
+
+def _searches() -> tuple[Seed, list[spaces.Searched]]:
+    """Two searches of six paths whose scores are drawn."""
+    searches = [PathSearch(NETWORK, RANDOM, paths=6), PathSearch(SuperNetwork(NETWORK.gallery, 1), RANDOM, paths=6)]
+    seed = _seed(NETWORK.gallery)
+    for place, each in enumerate(searches):
+        drawn = whole(place, 100, 2, 6).double() / 100
+        history = [
+            {"path": f"3@1 x@{number}", "self_test": float(a), "cross_test": float(b), "flops": 10 + number}
+            for number, (a, b) in enumerate(drawn.T)
+        ]
+        seed.put(Made(each, nn.Module(), SimpleNamespace(about={"history": history})))
+    return seed, [spaces.Searched(each) for each in searches]
+
+
+@pins("paths")
+def asked_of_searches() -> Found:
+    seed, (own, again) = _searches()
+    yield from _asked(seed, own, again, measures.history, measures.mean_history, measures.agreement, variant="a=1")
+
+
+@pins("paths")
+def asked_of_networks() -> Found:
+    seed, (own, _) = _searches()
+    queries = [spaces.Of(Base(role)) for role in ("new_open", "small_open", "query_open")]
+    model = spaces.Of(NETWORK.gallery)
+    for space in queries:
+        seed.put(untrained(seed.run, space.what, 1))
+    for place, space in enumerate((*queries, model)):
+        count = len(seed.labels(images.OPEN_SET))
+        seed._vectors[space, True] = _array(place, 7, count, 5)
+    pairs = [(space, model) for space in queries]
+    columns = {"split": images.OPEN_SET, "distance": "euclidean"}
+    for words, first, ask in (
+        ("alone", (own, own), measures.agreement_alone),
+        ("cost", (model, model), measures.cost_saved),
+    ):
+        for row in seed.rows([Case((first, *pairs), (ask,), columns)]):
+            names = [str(row.get(name, "")) for name in ("query_model", "gallery_model", "metric", "x")]
+            yield f"{words} · {' · '.join(names)}", [float(row["value"])]
+    for loss in (0.0, 0.1, 0.3):
+        yield f"saved within {loss}", [saved((8, 4, 2, 1), (0.5, 0.5, 0.45, 0.25), loss)]
+    first, added = whole(11, 12, 2, 15).numpy()
+    yield "interval of a rank correlation", list(tau_interval(first, first + added))
+
+
+@pins("path scores")
+def embedded_paths() -> Found:
+    seed = _seed(NETWORK.gallery, NETWORK)
+    for is_recalibrated in (True, False):
+        space = spaces.OfPath(NETWORK, Architecture("x@0.5"), is_recalibrated)
+        yield f"recalibrated {is_recalibrated}", As("trained", seed.vectors(space, images.OPEN_SET))
+    seed.vectors(spaces.Of(NETWORK.gallery), images.CLASS_INCREMENTAL)  # others, of the same space
+    yield "search classes", single(seed.vectors(spaces.Of(NETWORK.gallery), images.SEARCHED))
+    yield "search images", images.search_images(seed.run).labels
+    yield "calibration", images.calibration_images(seed.run).labels
 
 
 @pins("gradients")

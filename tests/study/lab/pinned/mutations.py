@@ -134,6 +134,60 @@ MUTATIONS = [
             'f"{self.base_role} width {self.width:g}"': 'f"{self.base_role} {self.width:g}"',
             "sliced(size, self.width) for size": "sliced(size, self.width) + 1 for size",
         },
+        ("supernet", "compatlib.models.supernet"): {
+            "(x[:, ::2], self.main(x[:, 1::2]))": "(x[:, 1::2], self.main(x[:, ::2]))",
+            'kernel = 3 if kind == "x" else int(kind)': 'kernel = 5 if kind == "x" else int(kind)',
+            "padding=kernel // 2, groups=width": "padding=kernel // 2, groups=1",
+            "2 * weight.numel() * size[0]": "weight.numel() * size[0]",
+            "_normed(out_width - passing)]": "_normed(out_width - passing)[:1]]",
+            "he_initialised(self)\n": "pass\n",
+            "min(own, key=own.get)": "max(own, key=own.get)",
+            "-(-side // stride)": "side // stride",
+        },
+        ("cmp-nas", f"{_METHODS}.cmp_nas"): {
+            "detach().softmax(dim=1))": "detach().softmax(dim=0))",
+            'own = objective == "both"': 'own = objective == "gallery"',
+            'common["weight"] = weight': 'common["weight"] = 1.0',
+            "classifier.load_state_dict(gallery_classifier.state_dict())": "pass",
+            "torch.randint(2**62, ())": "torch.randint(2**61, ())",
+            '"fabric": fabric, "weight": weight}': '"fabric": fabric, "weight": 1.0}',
+        },
+        ("cmp-nas", f"{_LAB}.trainables.upgrades"): {
+            "cmp_nas.fit_query(objective=objective,": 'cmp_nas.fit_query(objective="both",',
+        },
+        ("cmp-nas", f"{_LAB}.trainables.supernets"): {
+            'f"super-network {self.draw}"': '"super-network"',
+            'f"{self.stream} classifier"': '"classifier"',
+            "return run.knobs.query": "return run.knobs.supernet",
+            'objective="both"': 'objective="gallery"',
+            "images, recipe = self.images(run), run.knobs.supernet": "images, recipe = self.images(run), run.training",
+        },
+        ("path scores", f"{_METHODS}.path_scores"): {
+            "// batch_size * batch_size or len(images)": "// batch_size * batch_size and len(images)",
+            "norm.momentum = None": "norm.momentum = 0.5",
+            "norm.train().reset_running_stats()": "norm.train()",
+            "exclude_self=self.gallery is None": "exclude_self=False",
+            "in (own_gallery, gallery_vectors)]": "in (gallery_vectors, own_gallery)]",
+        },
+        ("path scores", f"{_LAB}.images"): {
+            "return split.calibration, split.search": "return split.calibration, split.test",
+            "return split if split == SEARCHED else split == OPEN_SET": "return split == OPEN_SET",
+        },
+        ("path scores", f"{_LAB}.spaces"): {
+            "        if self.is_recalibrated:\n": "        if not self.is_recalibrated:\n"
+        },
+        ("evolution", f"{_METHODS}.architecture_search"): {
+            '"search", generation)': '"search", generation + 1)',
+            "mixed(parent(), parent(), 0.5)": "mixed(parent(), parent(), 0.4)",
+            "_best(found, evolution.parents)": "_best(found, evolution.parents + 1)",
+            "<= max_flops:": "<= 2 * max_flops:",
+            "mutation_rate: float = 0.1": "mutation_rate: float = 0.2",
+        },
+        ("evolution", f"{_LAB}.trainables.supernets"): {
+            "population=self.paths, generations=1": "population=self.paths, generations=2",
+            "1e6 * self.cap": "2e6 * self.cap",
+            "history[self.number - 1]": "history[-self.number]",
+        },
         ("independent", f"{_METHODS}.independent"): {
             "classifier(backbone(inputs), labels)": "classifier(backbone(inputs))",
             "labels, label_smoothing=label_smoothing)": "labels)",
@@ -502,6 +556,19 @@ MUTATIONS = [
         ("flops", f"{_LAB}.measures.cost"): {
             "counter.get_total_flops()": "counter.get_total_flops() // 2",
             "backbone(space.width)": "backbone()",
+        },
+        ("flops", f"{_LAB}.measures.paths"): {"FLOPS[encoder] + head": "FLOPS[encoder] - head"},
+        ("flops", "compatlib.models.encoders"): {'"lite0": 391_742_400': '"lite0": 391_742_401'},
+        ("paths", f"{_LAB}.measures.paths"): {
+            "(own[SELF], own[CROSS])})": "(own[SELF], other[CROSS])})",
+            "(own[name], other[name]) for": "(own[name], own[name]) for",
+            "_tau(other[SELF], own[CROSS])": "_tau(other[SELF], other[CROSS])",
+            "[2.5, 97.5]": "[5.0, 95.0]",
+            "score >= scores[0] - loss": "score >= scores[0] * (1 - loss)",
+            "1 - min(fits) / costs[0]": "1 - max(fits) / costs[0]",
+            "np.mean([found[metric]": "np.median([found[metric]",
+            "[: len(pairs)]": "[-len(pairs) :]",
+            "(query, query) for query, _ in pairs": "(gallery, gallery) for _, gallery in pairs",
         },
     }.items()
     for text, instead in changes.items()

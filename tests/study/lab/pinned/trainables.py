@@ -1,11 +1,27 @@
 """Computations of what the lab trains: streams, initial weights, images and settings, through two short epochs each."""
 
+from types import SimpleNamespace
 from typing import Any
 
 from compatlib.study.lab import roles
 from compatlib.study.lab.images import CLOSED, OPEN_SET
-from compatlib.study.lab.trainables import METHODS, Base, Narrow, Side, Trainable, Transformation, Upgrade, Widths
+from compatlib.study.lab.make import Made
+from compatlib.study.lab.trainables import (
+    METHODS,
+    Architecture,
+    Base,
+    Narrow,
+    OnPath,
+    PathSearch,
+    Side,
+    SuperNetwork,
+    Trainable,
+    Transformation,
+    Upgrade,
+    Widths,
+)
 from compatlib.study.lab.trainables.sides import COMPONENTS, RAW
+from compatlib.study.lab.trainables.supernets import RANDOM
 from compatlib.study.lab.trainables.upgrades import extended
 from compatlib.study.lab.trainables.widths import APART, JOINT, SWITCHABLE, TRIED
 from tests.study.lab.pinned.drawn import (
@@ -98,6 +114,40 @@ def trained_dual() -> Found:
     yield from _all(weighted, Upgrade("mutual", weight=0.4))
     for part, value in _of(Upgrade("Dual-Tuning"), **on_features()):
         yield f"on features, {part}", value
+
+
+GALLERY = Base("gallery_open")
+SUPERNET = SuperNetwork(GALLERY)
+
+
+@pins("cmp-nas")
+def trained_queries() -> Found:
+    for name, method in METHODS.items():
+        if method.behaviours == ("cmp-nas",):
+            yield from _of(Upgrade(name, GALLERY, "query_open"))
+            for part, value in _of(Upgrade(name, Base("new_open"), "query_open"), **on_features()):
+                yield f"on features, {part}", value
+    yield from _all(OnPath(Architecture("x@0.5"), GALLERY), OnPath(Architecture("3@1"), GALLERY))
+    yield from _all(SUPERNET, SuperNetwork(GALLERY, 1))
+
+
+@pins("evolution")
+def searched_supernets() -> Found:
+    """Of one class, so that all paths score alike and the earlier one is the best, on every processor."""
+    own = run()
+    searches = [PathSearch(SUPERNET, by) for by in ("R1", RANDOM)]
+    searches += [PathSearch(SUPERNET, "R3", cap=0.06), PathSearch(SUPERNET, RANDOM, paths=7, is_recalibrated=False)]
+    for search in searches:
+        parents = [untrained(own, parent, 1) for parent in search.parents]
+        parts = search.build(own, 1)
+        found = search.fit(own, 1, parts, parents)
+        yield f"{search.name}, paths", [row["path"] for row in found.history]
+        yield f"{search.name}, best", parts.choices
+        made = Made(search, parts, SimpleNamespace(about={"history": found.history}))
+        network = parents[1].parts["network"]
+        numbers = (None, 1, 3)
+        paths = [Architecture(search=search, number=number).path(network, made) for number in numbers]
+        yield f"{search.name}, architectures", [" ".join(path) for path in paths]
 
 
 @pins("simclr")

@@ -17,19 +17,22 @@ from compatlib.data.augment import crop_and_flip, two_noisy_views, two_views, un
 from compatlib.data.by_encoder import ByEncoder
 from compatlib.data.images import FolderImages, batches
 from compatlib.methods import (
+    architecture_search,
     bct,
     bct_baselines,
+    cmp_nas,
     conflicts,
     dual_tuning,
     evidential,
     fct,
     independent,
+    path_scores,
     sfsc,
     side_information,
     stored_views,
 )
 from compatlib.methods.common import resized
-from compatlib.models import heads, resnet, slimmable
+from compatlib.models import heads, resnet, slimmable, supernet
 from compatlib.models.classifiers import ArcFaceClassifier, CosineClassifier, LinearClassifier
 from compatlib.models.slimmable import WIDTHS, Slimmable, sliced
 from compatlib.study.lab import images as lab_images
@@ -37,6 +40,7 @@ from compatlib.study.lab.gradient_statistics import GradientStatistics
 from compatlib.training import Recipe
 from tests.study.lab.pinned.drawn import (
     LITE,
+    SIDE,
     Flat,
     feature_set,
     image_set,
@@ -932,6 +936,123 @@ def triplets() -> Found:
             value, *gradients = with_gradients(loss, *PAIR, labels)
             yield f"{words}, {labels.unique().numel()} classes, loss", value
             yield f"{words}, {labels.unique().numel()} classes, gradients", torch.stack(gradients)
+
+
+def _supernet(seed: int = 1, **options: Any) -> supernet.SuperNet:
+    sizes = {"widths": (8, 12), "blocks": (1, 2), "strides": (1, 2), "middles": (0.5, 1), "stem_width": 6}
+    network = put(supernet.SuperNet(**sizes | {"dim": 4, "image_size": SIDE} | options), seed)
+    return network.eval()
+
+
+@pins("supernet")
+def paths() -> Found:
+    """Every kind and width, with and without a shorter way; both heads, by the statistics of the batch and kept."""
+    images = pictures(1, 6)
+    for head in resnet.HEADS:
+        network = _supernet(head=head)
+        for choice in network.choices:
+            path = (choice, *reversed(network.choices[:2]))
+            yield f"{head}, {choice}", single(network.switch(path)(images))
+            yield f"{head}, {choice}, by itself", single(network.extract(path)(images))
+            yield f"{head}, {choice}, operations", network.flops(path)
+        training = network.train().switch(network.start)(images)
+        yield f"{head}, of the batch", trained(training)
+    yield "choices", list(network.choices)
+    yield "cheapest", list(network.cheapest())
+    yield "drawn", [choice for seed in (1, 2) for choice in network.random_path(torch.Generator().manual_seed(seed))]
+    strided = _supernet(stem_stride=2, kinds=("5",), in_channels=1, image_size=(13, 7))
+    yield "strided", strided.flops(strided.start)
+    yield "begun", single(weights(training_begun()))
+
+
+def training_begun() -> nn.Module:
+    return training.initialised(lambda: supernet.SuperNet(widths=(8,), blocks=(1,), strides=(2,), stem_width=6), 1, "a")
+
+
+@pins("supernet")
+def widths_of_a_middle() -> Found:
+    network = supernet.SuperNet(widths=(8,), blocks=(1,), strides=(2,), stem_width=6)
+    yield "choices", list(network.choices)
+    yield "in use", [len(supernet.norms_in_use(network.switch((choice,)))) for choice in network.choices]
+
+
+@pins("cmp-nas")
+def fit_query() -> Found:
+    for objective in cmp_nas.NEEDS:
+        for weight in (1.0, 0.4):
+            modules, gallery = (
+                (Flat(seed, dtype=torch.float32), put(LinearClassifier(4, 4), seed + 1)) for seed in (1, 5)
+            )
+            given = dict(zip(("gallery_backbone", "gallery_classifier"), gallery, strict=True))
+            told = FIT | given | {"objective": objective, "weight": weight, "label_smoothing": 0.1}
+            outcome = cmp_nas.fit_query(*modules, IMAGES, FOUR, **told)
+            yield from _named(f"{objective} × {weight}", _told(outcome, *modules, *gallery))
+
+
+@pins("cmp-nas")
+def fit_supernet() -> Found:
+    network, classifier = _supernet(), put(LinearClassifier(4, 4), 2)
+    told = {"gallery_classifier": put(LinearClassifier(4, 4), 3), "weight": 0.5, "label_smoothing": 0.1}
+    outcome = cmp_nas.fit_supernet(network, classifier, IMAGES, FOUR, **FIT, **told)
+    yield "history", trained([row["value"] for row in outcome.history])
+    yield "weights", trained(weights(network))
+    yield "path", list(network.path)
+    drawn, told = [], {"gallery_classifier": put(LinearClassifier(4, 4), 3), "seed": 3, "role": "a"}
+    network.random_path = lambda generator: drawn.append(str(generator.initial_seed())) or network.start
+    cmp_nas.fit_supernet(network, classifier, IMAGES, FOUR, **told)
+    yield "drawn", drawn
+
+
+def _judge(**options: Any) -> path_scores.Judge:
+    """Of random images, so that scores lie apart."""
+    calibration = image_set(2, classes=5)
+    return path_scores.Judge(_supernet(), IMAGES, _network(3).eval(), calibration, batch_size=10, **options)
+
+
+@pins("path scores")
+def scored_paths() -> Found:
+    path = ("3@0.5", "x@1", "5@0.5")
+    for words, judge in {
+        "plain": _judge(),
+        "rank 1": _judge(metric="cmc@1"),
+        "a gallery": _judge(gallery=image_set(3, per_class=7)),
+    }.items():
+        score = judge(path)
+        yield words, trained([score.self_test, score.cross_test])
+        yield f"{words}, operations", [score.path, str(score.flops)]
+    network = _supernet()
+    for size in (10, 12, 40):
+        with network.at(path) as own:
+            path_scores.recalibrate(own, image_set(2, classes=5), batch_size=size)
+        yield f"recalibrated by {size}", trained(weights(network))
+
+
+class Counting:
+    """A judge without images: by how many blocks a path is as `best`, and how few operations it has."""
+
+    def __init__(self) -> None:
+        self.network = _supernet(blocks=(2, 4))
+        self.best = self.network.random_path(torch.Generator().manual_seed(99))
+
+    def __call__(self, path: supernet.Path) -> path_scores.Score:
+        share = sum(a == b for a, b in zip(path, self.best, strict=True)) / len(path)
+        flops = self.network.flops(path)
+        return path_scores.Score(" ".join(path), 1 - share / 2, share + 1e3 / flops, flops, 0.0)
+
+
+@pins("evolution")
+def evolved() -> Found:
+    sizes = architecture_search.Evolution(6, 4, 3, 2, 2, 0.4)
+    judge = Counting()
+    most = judge.network.flops(judge.network.start)
+    for reward in architecture_search.REWARDS:
+        found = architecture_search.evolve(judge, most, seed=2, reward=reward, evolution=sizes)
+        yield f"{reward}, best", list(found.best)
+        yield f"{reward}, paths", [f"{row['path']}, {row['origin']}, {row['generation']}" for row in found.history]
+        yield f"{reward}, rewards", [row["reward"] for row in found.history]
+    found = architecture_search.random_search(judge, most, seed=2, evolution=sizes)
+    yield "random, paths", [row["path"] for row in found.history]
+    yield "sizes", list(map(str, vars(architecture_search.Evolution()).values()))
 
 
 GRADIENTS = torch.stack([numbers(1, 6), numbers(2, 6), -numbers(1, 6) + 0.5 * numbers(4, 6), numbers(5, 6)])
