@@ -32,6 +32,7 @@ from compatlib.study.lab.trainables.sides import COMPONENTS, KINDS, OF_FEATURES,
 from compatlib.study.lab.trainables.transformations import TransformationKnobs
 from compatlib.study.settings import Settings, TableKnobs, tables
 
+BALANCED = (0, 1, 2)  # seeds of "balance" where whole networks are trained
 # "views" is F1's transformation fitted on images embedded anew at every step, for one seed; "sizes" are lines of F2.
 # "balance": how FastFill's loss is balanced; "rival": a new head on stored old features, which images have not;
 # "draws": F1 with other classes as the old ones.
@@ -92,7 +93,7 @@ def cases(run: Settings, seed: int) -> Iterator[Case]:
             yield from chain_cases(own_side(run, CHAIN[0]))
         if "F6" in wanted:
             yield from cost_cases(side)
-        if "balance" in wanted:
+        if "balance" in wanted and (run.encoders or seed in BALANCED):
             yield from balance_cases(side)
         if "rival" in wanted and run.encoders:
             yield from rival_cases()
