@@ -4,7 +4,8 @@ import functools
 import http.server
 import shutil
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote, unquote, urldefrag
@@ -78,25 +79,11 @@ def faults(folder: Path, screenshots: Path) -> list[str]:
     """What is wrong with the pages of a book, in words; a picture of each page's first screen lies in `screenshots`."""
     pages = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*.html") if _is_page(path))
     screenshots.mkdir(parents=True, exist_ok=True)
-    found, links, ids = [], {}, {}
-    with served(folder) as address, opened() as browser:
-        for device, (width, height) in WIDTHS.items():
-            page = browser.new_page(viewport={"width": width, "height": height})
-            errors: list[str] = []
-            page.on("pageerror", lambda error, told=errors: told.append(str(error)))
-            page.on("console", lambda message, told=errors: told.extend(_error(message)))
-            for name in pages:
-                errors.clear()
-                page.goto(address + name)
-                page.evaluate(TYPESET)
-                looked = page.evaluate(LOOKED_AT, name.replace(".html", "_details.html") in pages)
-                for theme in THEMES:
-                    page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
-                    shot = f"{Path(name).stem}-{device}-{theme}.png"
-                    page.screenshot(path=screenshots / shot)
-                found += [f"{name} ({device}): {told}" for told in (*looked["found"], *errors)]
-                links[name], ids[name] = looked["links"], set(looked["ids"])
-            page.close()
+    with served(folder) as address, ThreadPoolExecutor(len(WIDTHS)) as pool:
+        found, links, ids = [], {}, {}
+        look = functools.partial(_looked_at, address, pages, screenshots)
+        for told, own_links, own_ids in pool.map(look, WIDTHS):
+            found, links, ids = found + told, links | own_links, ids | own_ids
         for name, own in links.items():
             dead = [
                 link
@@ -104,8 +91,32 @@ def faults(folder: Path, screenshots: Path) -> list[str]:
                 if link.startswith(address) and not _is_there(link.removeprefix(address), ids, folder)
             ]
             found += [f"{name}: link to {link.removeprefix(address)} leads nowhere" for link in dead]
-        found += [] if hits(browser, address, "influence loss") else ["the search does not find 'influence loss'"]
+        with opened() as browser:
+            found += [] if hits(browser, address, "influence loss") else ["the search does not find 'influence loss'"]
     return found
+
+
+def _looked_at(
+    address: str, pages: Sequence[str], screenshots: Path, device: str
+) -> tuple[list[str], dict[str, list[str]], dict[str, set[str]]]:
+    """What is wrong with pages at one width, and by page its links and what links may lead to; a browser of its own."""
+    found, links, ids, errors = [], {}, {}, []
+    width, height = WIDTHS[device]
+    with opened() as browser:
+        page = browser.new_page(viewport={"width": width, "height": height})
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: errors.extend(_error(message)))
+        for name in pages:
+            errors.clear()
+            page.goto(address + name)
+            page.evaluate(TYPESET)
+            looked = page.evaluate(LOOKED_AT, name.replace(".html", "_details.html") in pages)
+            for theme in THEMES:
+                page.evaluate("theme => document.documentElement.dataset.theme = theme", theme)
+                page.screenshot(path=screenshots / f"{Path(name).stem}-{device}-{theme}.png")
+            found += [f"{name} ({device}): {told}" for told in (*looked["found"], *errors)]
+            links[name], ids[name] = looked["links"], set(looked["ids"])
+    return found, links, ids
 
 
 def hits(browser: Browser, address: str, words: str) -> list[str]:

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from compatlib.study.lab import artifacts
 from compatlib.study.publishing.publish import remote_loads
 from compatlib.study.publishing.runs import page_names
 from tests.browsing import CHROMIUM, faults
@@ -13,6 +14,7 @@ from tests.building import build, executed, times
 pytestmark = [pytest.mark.workflow, pytest.mark.timeout(1_200)]
 
 PROJECT = Path(__file__).resolve().parents[1]
+TRAINED = {"COMPATLIB_ARTIFACTS": str(artifacts.folder())}  # the notebooks' tests look there too
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +32,8 @@ def project(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def told(project) -> str:
-    """What the build of the book said."""
-    return build(project, "book")
+    """What the build of the book said; models that the notebooks' own tests have trained are not trained again."""
+    return build(project, "book", **TRAINED)
 
 
 def test_the_projects_book_on_smoke(project, told):
@@ -45,7 +47,7 @@ def test_the_projects_book_on_smoke(project, told):
         text = (folder / "html" / "chapters" / f"{page}.html").read_text()
         assert ("_static/mathjax/tex-chtml.js" in text) == ('class="math' in text)
     before = times(folder)
-    again = build(project, "book")
+    again = build(project, "book", **TRAINED)
     assert "Nothing to be done" in again
     assert times(folder) == before
 

@@ -45,14 +45,14 @@ def seed(own, tmp_path_factory):
 
 
 @pytest.mark.parametrize("role", ROLES)
-def test_old_roles_stand_on_the_old_encoder_and_all_others_on_the_new_one(own, role):
-    expected = "lite0" if role.startswith("old") else "lite2"
+def test_old_and_query_roles_stand_on_the_old_encoder_and_all_others_on_the_new_one(own, role):
+    expected = "lite0" if role.startswith(("old", "query")) else "lite2"
     assert encoder_of(own, role) == Base(role).encoder(own) == share_of(role, own).encoder == expected
     backbone = Base(role).build(own, 0)["backbone"]
     assert isinstance(backbone, FeatureHead)
     assert backbone.encoder == expected
     network = own.small_network if "small" in role else own.network
-    assert len(backbone.trunk[0].weight) == network.hidden * (2 if "deep" in role else 1)
+    assert len(backbone.trunk[0].weight) == network.hidden * (2 if {"deep", "gallery"} & set(role.split("_")) else 1)
     assert backbone.dim == network.dim // (2 if "narrow" in role else 1)
 
 

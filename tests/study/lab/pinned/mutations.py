@@ -97,7 +97,7 @@ MUTATIONS = [
         },
         ("heads", f"{_LAB}.images"): {
             "square - mean.square()": "square",
-            'role.startswith("old")': 'role.startswith("new")',
+            'role.startswith(("old", "query"))': 'role.startswith(("new", "query"))',
         },
         ("heads", "compatlib.data.by_encoder"): {
             "each.batch(indices)[0] for": "each.batch(indices.flip(0))[0] for",
