@@ -113,10 +113,10 @@ status: $(ENVIRONMENT)
 lint: $(ENVIRONMENT)
 	@$(RUN) -m ruff check --quiet . && $(RUN) -m ruff format --check .
 
-# One process for each file, for a notebook's cells share a kernel; the longest files begin.
+# One process for each file, for a notebook's cells share a kernel; the longest files begin (`tests/conftest.py`).
 test: lint
 	@$(ONE_THREAD) $(RUN) -m pytest -q -n $(WORKERS) --dist loadfile --no-loadscope-reorder \
-	  --nbval --nbval-kernel-name python3 --nbval-cell-timeout 120 tests/test_project_book.py tests/test_workflow.py notebooks tests
+	  --nbval --nbval-kernel-name python3 --nbval-cell-timeout 120 notebooks tests
 
 notebooks: $(ENVIRONMENT)
 	@$(RUN) -m compatlib.study.publishing.stored $(NAME)
