@@ -27,8 +27,7 @@ PARAMETERS = 'profile: str = "smoke"\ndataset: str = ""\nseeds: str = ""'
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest files begin, for a file is one process's work; pytest leaves the command line's order aside."""
-    places = {name: place for place, name in enumerate(LONGEST)}
-    items.sort(key=lambda item: next((places[name] for name in LONGEST if item.nodeid.startswith(name)), len(LONGEST)))
+    items.sort(key=lambda item: [not item.nodeid.startswith(name) for name in LONGEST])
 
 
 def _write_notebook(path: Path, *sources: str, parameters: str | None = PARAMETERS) -> Path:
